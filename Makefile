@@ -1,0 +1,63 @@
+# `make demo` and `make test` need Python >= 3.11 and a C++20 compiler, nothing else: each makes the virtual environment.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+NATIVE := CMakeLists.txt pyproject.toml constraints.txt $(shell find native -type f 2>/dev/null)
+
+.PHONY: demo test test-all lint types fast bench models docs clean help
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+$(VENV)/python.stamp:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "o3bnn needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# The base package and what its report needs: enough for the demo.
+$(VENV)/demo.stamp: $(VENV)/python.stamp $(NATIVE)
+	$(PIP) -e '.[report]'
+	touch $@
+
+# Everything that the tests use. torch comes first, pinned, so that the extra's wider range installs nothing larger.
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	$(PIP) torch
+	$(PIP) -e '.[train,report,dev]'
+	touch $@
+
+## make demo       classify digits with shipped networks, count pruned edges, write o3bnn-demo.html
+demo: $(VENV)/demo.stamp
+	$(BIN)/o3bnn demo
+
+## make test       style, types, tests, the README's code (under 15 minutes on 2 cores)
+test: $(VENV)/dev.stamp lint types
+	$(BIN)/python -m pytest -n $(JOBS)
+
+## make test-all   the same with the slow suites
+test-all: $(VENV)/dev.stamp lint types
+	$(BIN)/python -m pytest -n $(JOBS) -m 'slow or not slow'
+
+## make fast       the tests without the equality gate (about a minute)
+fast: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -n $(JOBS) --ignore tests/test_equality_gate.py
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+## make models     train the shipped MNIST models again (DATA=folder of the MNIST files)
+models: $(VENV)/dev.stamp
+	$(BIN)/python bench/train_mnist.py --data $(DATA) --out src/o3bnn/shipped
+
+## make bench      time the engine, results to results/
+bench: $(VENV)/dev.stamp
+	$(BIN)/python bench/engine.py
+
+clean:
+	rm -rf $(VENV) build

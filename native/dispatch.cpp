@@ -1,0 +1,30 @@
+#include "dispatch.hpp"
+
+#include <stdexcept>
+
+namespace o3bnn {
+namespace {
+
+/// Best first. A further instruction set is a line here, its kernels' declarations in kernel.hpp, and a source file.
+const Isa kIsas[] = {
+    {"scalar", [] { return true; }, &conv_b1_scalar, &conv_int_scalar, &output_scalar},
+};
+
+}  // namespace
+
+std::vector<std::string> available_isas() {
+    std::vector<std::string> names;
+    for (const Isa& isa : kIsas) {
+        if (isa.supported()) names.emplace_back(isa.name);
+    }
+    return names;
+}
+
+const Isa& find_isa(std::string_view name) {
+    for (const Isa& isa : kIsas) {
+        if (name == isa.name && isa.supported()) return isa;
+    }
+    throw std::invalid_argument("instruction set '" + std::string(name) + "' is not available here");
+}
+
+}  // namespace o3bnn

@@ -1,0 +1,184 @@
+#include "engine/engine.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "engine/patch.hpp"
+
+namespace o3bnn {
+
+/// Threads and their memory. They belong to the process that made them: after a fork the child has neither the threads nor
+/// the certainty that a lock is free, so it makes workers of its own and leaves the old ones untouched.
+struct Engine::Workers {
+    explicit Workers(std::size_t threads) : process(getpid()), pool(threads) {}
+
+    const pid_t process;
+    Pool pool;
+    std::mutex mutex;
+    std::vector<std::unique_ptr<Scratch>> idle;
+};
+
+/// Scratch memory for as long as one thread takes part in one job.
+struct Engine::Session {
+    explicit Session(Workers& owner) : workers(owner) {
+        {
+            const std::lock_guard lock(workers.mutex);
+            if (!workers.idle.empty()) {
+                scratch = std::move(workers.idle.back());
+                workers.idle.pop_back();
+            }
+        }
+        if (!scratch) scratch = std::make_unique<Scratch>();
+    }
+    ~Session() {
+        const std::lock_guard lock(workers.mutex);
+        try {
+            workers.idle.push_back(std::move(scratch));
+        } catch (const std::bad_alloc&) {  // then it is freed
+        }
+    }
+
+    Workers& workers;
+    std::unique_ptr<Scratch> scratch;
+};
+
+/// What a forward pass leaves behind: any of them.
+struct Engine::Trace {
+    std::int32_t* sums = nullptr;             ///< [classes]
+    std::uint8_t* const* maps = nullptr;      ///< per stage [out elements]
+    const PruneKernels* counting = nullptr;   ///< per stage; null: the engine's own plan, and nothing is counted
+};
+
+Engine::Engine(const Plan& plan, const Isa& isa, std::size_t threads)
+    : image_(plan.image),
+      binary_input_(plan.binary_input),
+      output_(isa.output),
+      output_rows_(plan.output_rows),
+      features_(plan.features),
+      classes_(plan.classes),
+      threads_(threads) {
+    std::copy_n(plan.table, 256, table_);
+    stages_.reserve(plan.stages.size());
+    for (const StageSpec& spec : plan.stages) stages_.emplace_back(spec, isa);
+}
+
+Engine::~Engine() {
+    Workers* workers = workers_.load();
+    if (workers && workers->process == getpid()) delete workers;
+}
+
+Engine::Workers& Engine::workers() const {
+    Workers* current = workers_.load();
+    while (!current || current->process != getpid()) {
+        auto fresh = std::make_unique<Workers>(threads_);
+        if (workers_.compare_exchange_strong(current, fresh.get())) return *fresh.release();
+    }
+    return *current;
+}
+
+void Engine::for_each_image(std::size_t n, const std::function<void(std::size_t, Scratch&)>& body) const {
+    Workers& shared = workers();
+    shared.pool.run(n, [&](ItemQueue& queue) {
+        const Session session(shared);
+        for (std::size_t image; queue.take(image);) body(image, *session.scratch);
+    });
+}
+
+void Engine::sums(const std::uint8_t* images, std::size_t n, std::int32_t* out) const {
+    for_each_image(n, [&](std::size_t image, Scratch& scratch) {
+        Trace trace;
+        trace.sums = out + image * classes_;
+        forward(images + image * image_.elements(), scratch, trace);
+    });
+}
+
+void Engine::activations(const std::uint8_t* images, std::size_t n, const std::vector<std::uint8_t*>& maps) const {
+    for_each_image(n, [&](std::size_t image, Scratch& scratch) {
+        std::vector<std::uint8_t*> own(maps);
+        for (std::size_t i = 0; i < own.size(); ++i) own[i] += image * stages_[i].out.elements();
+        Trace trace;
+        trace.maps = own.data();
+        forward(images + image * image_.elements(), scratch, trace);
+    });
+}
+
+std::vector<EdgeCounts> Engine::profile(const std::uint8_t* images, std::size_t n, std::size_t word, Bounds bounds) const {
+    std::vector<EdgeCounts> total(stages_.size());
+    std::mutex mutex;
+    for_each_image(n, [&](std::size_t image, Scratch& scratch) {
+        std::vector<EdgeCounts> counts(stages_.size());
+        std::vector<PruneKernels> kernels(stages_.size());
+        for (std::size_t i = 0; i < stages_.size(); ++i) {
+            kernels[i] = {counting_binary(word, bounds), counting_integer(word, bounds), &counts[i], word,
+                          prune_workspace(stages_[i].words, word, bounds)};
+        }
+        Trace trace;
+        trace.counting = kernels.data();
+        forward(images + image * image_.elements(), scratch, trace);
+        const std::lock_guard lock(mutex);
+        for (std::size_t i = 0; i < total.size(); ++i) {
+            total[i].visited += counts[i].visited;
+            total[i].evaluated += counts[i].evaluated;
+            total[i].threshold_high += counts[i].threshold_high;
+            total[i].threshold_low += counts[i].threshold_low;
+        }
+    });
+    return total;
+}
+
+void Engine::forward(const std::uint8_t* image, Scratch& scratch, const Trace& trace) const {
+    Operand operand = encode(image, scratch);
+    Shape shape = image_;
+    for (std::size_t i = 0; i < stages_.size(); ++i) {
+        const Stage& stage = stages_[i];
+        const bool flattens = stage.in.positions() == 1 && shape.positions() > 1;
+        if (flattens && !stage.integer_input) {
+            Word* flat = room(scratch.flat, stage.in.words());
+            flatten_bits(shape, operand.bits, flat);
+            operand.bits = flat;
+        }
+        Word* out = room(scratch.maps[i % 2], stage.out.words());
+        run_stage(i, operand, out, scratch, trace);
+        operand = {out, nullptr};
+        shape = stage.out;
+        if (trace.maps) {
+            for (std::size_t pixel = 0, at = 0; pixel < shape.positions(); ++pixel) {
+                const Word* bits = out + pixel * shape.pixel_words();
+                for (std::size_t c = 0; c < shape.channels; ++c, ++at)
+                    trace.maps[i][at] = static_cast<std::uint8_t>(bits[c / kWordBits] >> (c % kWordBits) & 1);
+            }
+        }
+    }
+    if (!trace.sums) return;
+    Word* flat = room(scratch.flat, word_count(features_));
+    flatten_bits(shape, operand.bits, flat);
+    output_->sums(flat, output_rows_.data(), word_count(features_), static_cast<std::int32_t>(features_), classes_,
+                  trace.sums);
+}
+
+/// The image as bits or as integers. Bits go where the first stage's operand lies (its result goes to maps[0]).
+Operand Engine::encode(const std::uint8_t* image, Scratch& scratch) const {
+    if (!binary_input_) {
+        std::int16_t* integers = room(scratch.image, image_.elements());
+        for (std::size_t i = 0; i < image_.elements(); ++i) integers[i] = table_[image[i]];
+        return {nullptr, integers};
+    }
+    Word* bits = room(scratch.maps[1], image_.words());
+    std::fill_n(bits, image_.words(), Word{0});
+    for (std::size_t pixel = 0; pixel < image_.positions(); ++pixel) {
+        Word* words = bits + pixel * image_.pixel_words();
+        for (std::size_t c = 0; c < image_.channels; ++c)
+            words[c / kWordBits] |= Word{table_[*image++] > 0} << (c % kWordBits);
+    }
+    return {bits, nullptr};
+}
+
+void Engine::run_stage(std::size_t index, const Operand& operand, Word* out, Scratch& scratch, const Trace& trace) const {
+    const Stage& stage = stages_[index];
+    if (trace.counting) return walk_pruning(stage, trace.counting[index], operand, out, scratch);
+    if (!stage.prune) return walk_dense(stage, operand, out, scratch);
+    walk_pruning(stage, {stage.binary->prune, stage.integer->prune}, operand, out, scratch);
+}
+
+}  // namespace o3bnn

@@ -1,0 +1,92 @@
+#include "engine/patch.hpp"
+
+#include <algorithm>
+
+#include "kernels/popcount.hpp"
+
+namespace o3bnn {
+namespace {
+
+/// The part of a kernel axis that lies inside the map: kernel indices begin <= k < end, map index = k + origin.
+struct Span {
+    std::ptrdiff_t origin;
+    std::size_t begin, end;
+
+    Span(std::size_t index, std::size_t stride, std::size_t padding, std::size_t kernel, std::size_t size)
+        : origin(static_cast<std::ptrdiff_t>(index * stride) - static_cast<std::ptrdiff_t>(padding)),
+          begin(std::min(kernel, origin < 0 ? static_cast<std::size_t>(-origin) : 0)),
+          end(std::max(begin, std::min(kernel, room(size)))) {}
+
+    std::size_t at(std::size_t k) const { return static_cast<std::size_t>(static_cast<std::ptrdiff_t>(k) + origin); }
+
+  private:
+    std::size_t room(std::size_t size) const {
+        const std::ptrdiff_t left = static_cast<std::ptrdiff_t>(size) - origin;
+        return left > 0 ? static_cast<std::size_t>(left) : 0;
+    }
+};
+
+/// Calls copy(first kernel edge, first map pixel, pixels) for every run of existing pixels, a kernel row each.
+template <class Copy>
+void for_each_run(const Stage& stage, std::size_t y, std::size_t x, Copy copy) {
+    const Span rows(y, stage.stride.rows, stage.top, stage.kernel.rows, stage.in.height);
+    const Span columns(x, stage.stride.columns, stage.left, stage.kernel.columns, stage.in.width);
+    if (columns.begin == columns.end) return;
+    for (std::size_t ky = rows.begin; ky < rows.end; ++ky) {
+        const std::size_t edge = (ky * stage.kernel.columns + columns.begin) * stage.group_inputs;
+        copy(edge, rows.at(ky) * stage.in.width + columns.at(columns.begin), columns.end - columns.begin);
+    }
+}
+
+}  // namespace
+
+void append_bits(Word* target, std::size_t to, const Word* source, std::size_t from, std::size_t count) {
+    while (count > 0) {
+        const std::size_t offset = from % kWordBits, shift = to % kWordBits;
+        const std::size_t take = std::min({count, kWordBits - offset, kWordBits - shift});
+        target[to / kWordBits] |= (source[from / kWordBits] >> offset & below(take)) << shift;
+        from += take;
+        to += take;
+        count -= take;
+    }
+}
+
+void flatten_bits(const Shape& shape, const Word* map, Word* flat) {
+    std::fill_n(flat, word_count(shape.elements()), Word{0});
+    for (std::size_t pixel = 0; pixel < shape.positions(); ++pixel)
+        append_bits(flat, pixel * shape.channels, map + pixel * shape.pixel_words(), 0, shape.channels);
+}
+
+void gather_bits(const Stage& stage, const Word* map, std::size_t y, std::size_t x, std::size_t group, Word* patch) {
+    const std::size_t inputs = stage.group_inputs, pixel_words = stage.in.pixel_words();
+    const bool whole_words = inputs % kWordBits == 0;
+    const std::size_t c = stage.border_class(y * stage.conv.width + x);
+    if (!whole_words || static_cast<std::size_t>(stage.fan_in(c)) < stage.full_fan_in)
+        std::fill_n(patch, stage.words, Word{0});
+    for_each_run(stage, y, x, [&](std::size_t edge, std::size_t pixel, std::size_t pixels) {
+        const Word* source = map + pixel * pixel_words;
+        if (whole_words && stage.groups == 1) {
+            std::copy_n(source, pixels * pixel_words, patch + edge / kWordBits);
+            return;
+        }
+        for (std::size_t i = 0; i < pixels; ++i, source += pixel_words, edge += inputs)
+            append_bits(patch, edge, source, group * inputs, inputs);
+    });
+}
+
+void gather_integers(const Stage& stage, const std::int16_t* map, std::size_t y, std::size_t x, std::size_t group,
+                     std::int16_t* patch) {
+    const std::size_t inputs = stage.group_inputs, channels = stage.in.channels;
+    std::fill_n(patch, stage.integer_stride, std::int16_t{0});
+    for_each_run(stage, y, x, [&](std::size_t edge, std::size_t pixel, std::size_t pixels) {
+        const std::int16_t* source = map + pixel * channels;
+        if (stage.groups == 1) {
+            std::copy_n(source, pixels * channels, patch + edge);
+            return;
+        }
+        for (std::size_t i = 0; i < pixels; ++i, source += channels, edge += inputs)
+            std::copy_n(source + group * inputs, inputs, patch + edge);
+    });
+}
+
+}  // namespace o3bnn

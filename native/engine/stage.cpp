@@ -1,0 +1,138 @@
+#include "engine/stage.hpp"
+
+#include "kernels/popcount.hpp"
+
+namespace o3bnn {
+
+Stage::Stage(const StageSpec& spec, const Isa& isa)
+    : in(spec.in),
+      conv(spec.conv),
+      out{(conv.height - spec.pool_size.rows) / spec.pool_stride.rows + 1,
+          (conv.width - spec.pool_size.columns) / spec.pool_stride.columns + 1, conv.channels},
+      kernel(spec.kernel),
+      stride(spec.stride),
+      pool_size(spec.pool_size),
+      pool_stride(spec.pool_stride),
+      top(spec.top),
+      left(spec.left),
+      groups(spec.groups),
+      integer_input(spec.integer_input),
+      prune(spec.prune),
+      magnitude(spec.magnitude),
+      binary(isa.binary),
+      integer(isa.integer),
+      group_inputs(in.channels / groups),
+      group_outputs(conv.channels / groups),
+      full_fan_in(kernel.rows * kernel.columns * group_inputs),
+      words(word_count(full_fan_in)),
+      integer_stride(round_up(full_fan_in, kIntegerStep)),
+      class_map_(spec.class_map),
+      thresholds_(spec.thresholds) {
+    derive_classes(spec);
+    derive_channels(spec);
+    count_edges();
+    if (integer_input)
+        expand_signs(spec);
+    else
+        rows = spec.weights;
+    if (prune) return;
+    interleave();
+    if (!integer_input) derive_limits();
+}
+
+void Stage::derive_classes(const StageSpec& spec) {
+    exists_ = spec.exists;
+    const std::size_t classes = exists_.size() / words;
+    seen_.resize(exists_.size());
+    first_words_.assign(classes, 0);
+    for (std::size_t c = 0; c < classes; ++c) {
+        std::int32_t seen = 0;
+        for (std::size_t word = 0; word < words; ++word) {
+            const std::int32_t edges = popcount(exists_[c * words + word]);
+            if (seen == 0 && edges > 0) first_words_[c] = word;
+            seen_[c * words + word] = seen += edges;
+        }
+    }
+}
+
+void Stage::derive_channels(const StageSpec& spec) {
+    const std::size_t per_pixel = out.pixel_words();
+    const std::size_t classes = first_words_.size();
+    decisive.assign(per_pixel, 0);
+    channel_mask.assign(per_pixel, 0);
+    constant_masks_.assign(classes * per_pixel, 0);
+    constant_bits_.assign(classes * per_pixel, 0);
+    for (std::size_t channel = 0; channel < conv.channels; ++channel) {
+        const Word bit = Word{1} << (channel % kWordBits);
+        const std::size_t word = channel / kWordBits;
+        channel_mask[word] |= bit;
+        if (spec.decisive[channel]) decisive[word] |= bit;
+        for (std::size_t c = 0; c < classes; ++c) {
+            const std::int8_t constant = spec.constant[c * conv.channels + channel];
+            if (constant >= 0) constant_masks_[c * per_pixel + word] |= bit;
+            if (constant > 0) constant_bits_[c * per_pixel + word] |= bit;
+        }
+    }
+}
+
+void Stage::count_edges() {
+    std::vector<std::uint64_t> constants(first_words_.size(), 0);
+    for (std::size_t c = 0; c < constants.size(); ++c) {
+        for (std::size_t word = 0; word < out.pixel_words(); ++word)
+            constants[c] += static_cast<std::uint64_t>(popcount(constant_mask(c)[word]));
+    }
+    for (std::size_t y = 0; y < conv.height; ++y) {
+        for (std::size_t x = 0; reads_row(y) && x < conv.width; ++x) {
+            if (!reads_column(x)) continue;
+            const std::size_t c = border_class(y * conv.width + x);
+            dense_edges += static_cast<std::uint64_t>(fan_in(c)) * conv.channels;
+            constant_edges += static_cast<std::uint64_t>(fan_in(c)) * constants[c];
+        }
+    }
+}
+
+void Stage::expand_signs(const StageSpec& spec) {
+    signs.assign(conv.channels * integer_stride, 0);
+    for (std::size_t channel = 0; channel < conv.channels; ++channel) {
+        const Word* row = spec.weights.data() + channel * words;
+        for (std::size_t edge = 0; edge < full_fan_in; ++edge)
+            signs[channel * integer_stride + edge] = (row[edge / kWordBits] >> (edge % kWordBits)) & 1 ? 1 : -1;
+    }
+}
+
+void Stage::interleave() {
+    const std::size_t lanes = integer_input ? integer->lanes : binary->lanes;
+    const std::size_t length = integer_input ? full_fan_in : words;
+    padded_outputs_ = round_up(group_outputs, lanes);
+    if (integer_input)
+        sign_blocks_.assign(groups * padded_outputs_ * length, 0);
+    else
+        blocks_.assign(groups * padded_outputs_ * length, 0);
+    for (std::size_t channel = 0; channel < conv.channels; ++channel) {
+        const std::size_t start = slot(channel) / lanes * lanes * length + slot(channel) % lanes;
+        for (std::size_t i = 0; i < length; ++i) {
+            if (integer_input)
+                sign_blocks_[start + i * lanes] = signs[channel * integer_stride + i];
+            else
+                blocks_[start + i * lanes] = rows[channel * words + i];
+        }
+    }
+}
+
+/// A patch holds zeros where edges do not exist, so there a weight of one is a mismatch that does not count:
+///     m = K - (popcount(patch ^ row) - absent ones of the row) >= t   iff   popcount(patch ^ row) <= K + absent - t
+void Stage::derive_limits() {
+    limits_.assign(first_words_.size() * groups * padded_outputs_, -1);
+    for (std::size_t c = 0; c < first_words_.size(); ++c) {
+        for (std::size_t channel = 0; channel < conv.channels; ++channel) {
+            std::int32_t absent = 0;
+            if (static_cast<std::size_t>(fan_in(c)) < full_fan_in) {
+                for (std::size_t word = 0; word < words; ++word)
+                    absent += popcount(rows[channel * words + word] & ~exists(c)[word]);
+            }
+            limits_[c * groups * padded_outputs_ + slot(channel)] = fan_in(c) + absent - thresholds(c)[channel];
+        }
+    }
+}
+
+}  // namespace o3bnn

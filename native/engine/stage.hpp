@@ -1,0 +1,112 @@
+// A stage as the engine runs it: what Python's validated network says, and what is derived from it once.
+#pragma once
+
+#include <vector>
+
+#include "dispatch.hpp"
+
+namespace o3bnn {
+
+/// A feature map, NHWC. Bits are packed per pixel; see src/o3bnn/model/packing.py.
+struct Shape {
+    std::size_t height = 1, width = 1, channels = 1;
+
+    std::size_t positions() const { return height * width; }
+    std::size_t elements() const { return positions() * channels; }
+    std::size_t pixel_words() const { return word_count(channels); }
+    std::size_t words() const { return positions() * pixel_words(); }
+};
+
+struct Extent {
+    std::size_t rows = 1, columns = 1;
+};
+
+/// What Python hands over. Array shapes are checked on the way (bindings); the values are those of a validated network.
+struct StageSpec {
+    Shape in;    ///< a dense stage reads it flattened: 1 x 1 x features
+    Shape conv;  ///< neurons, before pooling
+    Extent kernel, stride;
+    std::size_t top = 0, left = 0;  ///< padding
+    std::size_t groups = 1;
+    Extent pool_size, pool_stride;  ///< 1 x 1 each where there is no pooling
+    bool integer_input = false;
+    bool prune = false;
+    std::int32_t magnitude = 1;
+    std::vector<Word> weights;             ///< [channels][words]
+    std::vector<std::int32_t> thresholds;  ///< [classes][channels]
+    std::vector<std::int8_t> constant;     ///< [classes][channels] -1, 0, 1
+    std::vector<std::uint8_t> decisive;    ///< [channels]
+    std::vector<std::int32_t> class_map;   ///< [conv positions]
+    std::vector<Word> exists;              ///< [classes][words]
+};
+
+class Stage {
+  public:
+    Stage(const StageSpec& spec, const Isa& isa);
+
+    Shape in, conv, out;
+    Extent kernel, stride, pool_size, pool_stride;
+    std::size_t top, left, groups;
+    bool integer_input, prune;
+    std::int32_t magnitude;
+
+    const BinaryKernel* binary;
+    const IntegerKernel* integer;
+
+    std::size_t group_inputs, group_outputs;  ///< channels of one group
+    std::size_t full_fan_in, words;           ///< edges of a full kernel, and the words that hold them
+    std::size_t integer_stride;               ///< elements of an integer patch
+
+    std::vector<Word> rows;            ///< weights [channels][words]; none for integers
+    std::vector<std::int8_t> signs;    ///< weights -1, +1 [channels][integer_stride]; integers only
+    std::vector<Word> decisive;        ///< [out pixel words]
+    std::vector<Word> channel_mask;    ///< [out pixel words] ones for the channels that exist
+    std::uint64_t dense_edges = 0;     ///< of one image, over all neurons that a window reads
+    std::uint64_t constant_edges = 0;  ///< those of constant neurons
+
+    const char* kernel_name() const { return integer_input ? integer->name : binary->name; }
+    bool pools() const { return pool_size.rows * pool_size.columns > 1 || pool_stride.rows * pool_stride.columns > 1; }
+    bool windows_overlap() const { return pool_stride.rows < pool_size.rows || pool_stride.columns < pool_size.columns; }
+    bool reads_row(std::size_t y) const { return reads(y, pool_size.rows, pool_stride.rows, out.height); }
+    bool reads_column(std::size_t x) const { return reads(x, pool_size.columns, pool_stride.columns, out.width); }
+
+    std::size_t border_class(std::size_t position) const { return static_cast<std::size_t>(class_map_[position]); }
+    std::int32_t fan_in(std::size_t c) const { return seen_[(c + 1) * words - 1]; }
+    std::size_t first_word(std::size_t c) const { return first_words_[c]; }
+    const Word* exists(std::size_t c) const { return exists_.data() + c * words; }
+    const std::int32_t* seen(std::size_t c) const { return seen_.data() + c * words; }
+    const std::int32_t* thresholds(std::size_t c) const { return thresholds_.data() + c * conv.channels; }
+    const Word* constant_mask(std::size_t c) const { return constant_masks_.data() + c * out.pixel_words(); }
+    const Word* constant_bits(std::size_t c) const { return constant_bits_.data() + c * out.pixel_words(); }
+    const std::int32_t* limits(std::size_t c, std::size_t group) const {
+        return limits_.data() + (c * groups + group) * padded_outputs_;
+    }
+    /// Weights for a dense kernel, lanes interleaved: [lane blocks][words][lanes].
+    const Word* group_blocks(std::size_t group) const { return blocks_.data() + group * padded_outputs_ * words; }
+    /// The same for integers: [lane blocks][edges][lanes].
+    const std::int16_t* group_sign_blocks(std::size_t group) const {
+        return sign_blocks_.data() + group * padded_outputs_ * full_fan_in;
+    }
+
+  private:
+    static bool reads(std::size_t index, std::size_t size, std::size_t step, std::size_t count) {
+        return index / step < count ? index % step < size : index < (count - 1) * step + size;
+    }
+    void derive_classes(const StageSpec& spec);
+    void derive_channels(const StageSpec& spec);
+    void count_edges();
+    void expand_signs(const StageSpec& spec);
+    void interleave();
+    void derive_limits();
+    std::size_t slot(std::size_t channel) const {
+        return channel / group_outputs * padded_outputs_ + channel % group_outputs;
+    }
+
+    std::size_t padded_outputs_ = 0;  ///< channels of a group, rounded up to whole lane blocks
+    std::vector<std::int32_t> class_map_, seen_, thresholds_, limits_;
+    std::vector<Word> exists_, constant_masks_, constant_bits_, blocks_;
+    std::vector<std::int16_t> sign_blocks_;
+    std::vector<std::size_t> first_words_;
+};
+
+}  // namespace o3bnn

@@ -1,0 +1,44 @@
+// Walks over the neurons of one stage, for one image: dense, or pruning window by window.
+#pragma once
+
+#include "engine/stage.hpp"
+
+namespace o3bnn {
+
+/// A stage's input map: packed bits, or the encoded integers of the image (first stage only).
+struct Operand {
+    const Word* bits = nullptr;
+    const std::int16_t* integers = nullptr;
+};
+
+/// Memory that one worker needs; it grows to what the largest stage takes, and stays.
+struct Scratch {
+    std::vector<std::int16_t> image, integer_patches;
+    std::vector<Word> maps[2];     ///< operand and result of the stage at hand, in turn
+    std::vector<Word> flat, patches, group_fired, neurons, asked, fired, settled, visited;
+    std::vector<std::int32_t> workspace;
+};
+
+/// The pruning kernels that a walk calls, and where they count.
+struct PruneKernels {
+    BinaryPrune binary;
+    IntegerPrune integer;
+    EdgeCounts* counts = nullptr;
+    std::size_t word = kWordBits;
+    std::size_t workspace = 0;  ///< elements
+};
+
+/// Evaluates every neuron that some window reads. out: [stage.out.words()], every word written.
+void walk_dense(const Stage& stage, const Operand& operand, Word* out, Scratch& scratch);
+
+/// Windows in raster order; a window visits its neurons in raster order, for the channels that are not settled.
+void walk_pruning(const Stage& stage, const PruneKernels& kernels, const Operand& operand, Word* out, Scratch& scratch);
+
+/// Makes room for at least `size` elements; the contents are not kept.
+template <class T>
+T* room(std::vector<T>& buffer, std::size_t size) {
+    if (buffer.size() < size) buffer = std::vector<T>(size);
+    return buffer.data();
+}
+
+}  // namespace o3bnn

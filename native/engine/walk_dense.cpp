@@ -1,0 +1,124 @@
+#include <algorithm>
+
+#include "engine/patch.hpp"
+#include "engine/walk.hpp"
+
+namespace o3bnn {
+namespace {
+
+/// Runs a dense kernel over positions, as many at a time as it takes.
+class DenseWalk {
+  public:
+    DenseWalk(const Stage& stage, const Operand& operand, Word* neurons, Scratch& scratch)
+        : stage_(stage),
+          operand_(operand),
+          neurons_(neurons),
+          tile_(stage.integer_input ? stage.integer->tile : stage.binary->tile),
+          group_words_(word_count(stage.group_outputs)) {
+        if (stage.integer_input)
+            integer_patches_ = room(scratch.integer_patches, tile_ * stage.integer_stride);
+        else
+            patches_ = room(scratch.patches, tile_ * stage.words);
+        group_fired_ = room(scratch.group_fired, tile_ * group_words_);
+    }
+
+    void run() {
+        for (std::size_t y = 0; y < stage_.conv.height; ++y) {
+            if (!stage_.reads_row(y)) continue;
+            for (std::size_t x = 0; x < stage_.conv.width; ++x) {
+                if (!stage_.reads_column(x)) continue;
+                columns_[pending_++] = x;
+                if (pending_ == tile_) flush(y);
+            }
+            flush(y);
+        }
+    }
+
+  private:
+    void flush(std::size_t y) {
+        if (pending_ == 0) return;
+        for (std::size_t group = 0; group < stage_.groups; ++group) {
+            if (stage_.integer_input)
+                integer_group(y, group);
+            else
+                binary_group(y, group);
+            if (stage_.groups > 1) merge_group(y, group);
+        }
+        pending_ = 0;
+    }
+
+    std::size_t position(std::size_t y, std::size_t tile) const { return y * stage_.conv.width + columns_[tile]; }
+
+    Word* pixel(std::size_t y, std::size_t tile) const { return neurons_ + position(y, tile) * stage_.out.pixel_words(); }
+
+    /// Where the kernel writes: the pixel itself, or aside where a pixel has several groups.
+    Word* fired(std::size_t y, std::size_t tile) const {
+        return stage_.groups == 1 ? pixel(y, tile) : group_fired_ + tile * group_words_;
+    }
+
+    void binary_group(std::size_t y, std::size_t group) {
+        BinaryTile tiles[kMaxTile];
+        for (std::size_t i = 0; i < pending_; ++i) {
+            Word* patch = patches_ + i * stage_.words;
+            gather_bits(stage_, operand_.bits, y, columns_[i], group, patch);
+            tiles[i] = {patch, stage_.limits(stage_.border_class(position(y, i)), group), fired(y, i)};
+        }
+        stage_.binary->dense({tiles, pending_, stage_.group_blocks(group), stage_.words, stage_.group_outputs});
+    }
+
+    void integer_group(std::size_t y, std::size_t group) {
+        IntegerTile tiles[kMaxTile];
+        const std::size_t first = group * stage_.group_outputs;
+        for (std::size_t i = 0; i < pending_; ++i) {
+            std::int16_t* patch = integer_patches_ + i * stage_.integer_stride;
+            gather_integers(stage_, operand_.integers, y, columns_[i], group, patch);
+            tiles[i] = {patch, stage_.thresholds(stage_.border_class(position(y, i))) + first, fired(y, i)};
+        }
+        stage_.integer->dense({tiles, pending_, stage_.group_sign_blocks(group), stage_.full_fan_in, stage_.group_outputs,
+                               stage_.magnitude});
+    }
+
+    void merge_group(std::size_t y, std::size_t group) {
+        for (std::size_t i = 0; i < pending_; ++i) {
+            if (group == 0) std::fill_n(pixel(y, i), stage_.out.pixel_words(), Word{0});
+            append_bits(pixel(y, i), group * stage_.group_outputs, fired(y, i), 0, stage_.group_outputs);
+        }
+    }
+
+    const Stage& stage_;
+    const Operand& operand_;
+    Word* neurons_;
+    std::size_t tile_, group_words_;
+    Word* patches_ = nullptr;
+    std::int16_t* integer_patches_ = nullptr;
+    Word* group_fired_;
+    std::size_t columns_[kMaxTile] = {};
+    std::size_t pending_ = 0;
+};
+
+/// OR over each window where the decisive bit is 1, AND where it is 0. neurons: [conv positions][pixel words].
+void pool_bits(const Stage& stage, const Word* neurons, Word* out) {
+    const std::size_t per_pixel = stage.out.pixel_words();
+    for (std::size_t wy = 0; wy < stage.out.height; ++wy) {
+        for (std::size_t wx = 0; wx < stage.out.width; ++wx, out += per_pixel) {
+            std::fill_n(out, per_pixel, Word{0});
+            for (std::size_t y = wy * stage.pool_stride.rows; y < wy * stage.pool_stride.rows + stage.pool_size.rows; ++y) {
+                const Word* pixel = neurons + (y * stage.conv.width + wx * stage.pool_stride.columns) * per_pixel;
+                for (std::size_t x = 0; x < stage.pool_size.columns; ++x, pixel += per_pixel) {
+                    for (std::size_t i = 0; i < per_pixel; ++i) out[i] |= ~(pixel[i] ^ stage.decisive[i]);
+                }
+            }
+            for (std::size_t i = 0; i < per_pixel; ++i) out[i] = ~(out[i] ^ stage.decisive[i]) & stage.channel_mask[i];
+        }
+    }
+}
+
+}  // namespace
+
+void walk_dense(const Stage& stage, const Operand& operand, Word* out, Scratch& scratch) {
+    Word* neurons = stage.pools() ? room(scratch.neurons, stage.conv.words()) : out;
+    DenseWalk(stage, operand, neurons, scratch).run();
+    if (stage.pools()) pool_bits(stage, neurons, out);
+}
+
+}  // namespace o3bnn

@@ -1,0 +1,131 @@
+// What a kernel is: the inner work of one stage (patches x output channels) for one instruction set.
+//
+// The walk over positions, the gathering of patches and the order of pooling windows are the engine's and are shared;
+// a kernel sees one or more gathered patches and returns the bits of the neurons that read them. Each instruction set has
+// one source file that defines its named objects (`conv_b1_scalar`, ...) and one `Isa` entry; see dispatch.hpp.
+//
+// A file that is compiled with flags of its own must not share inline code with the others (the linker keeps one copy, of
+// any of them): it includes this header only, which has plain data and no functions of any weight.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace o3bnn {
+
+using Word = std::uint64_t;
+inline constexpr std::size_t kWordBits = 64;
+inline constexpr std::size_t kMaxTile = 16;
+
+constexpr std::size_t word_count(std::size_t bits) { return (bits + kWordBits - 1) / kWordBits; }
+constexpr std::size_t round_up(std::size_t value, std::size_t step) { return (value + step - 1) / step * step; }
+
+/// Edges of the neurons that a pruning kernel visited (constant neurons are not among them).
+struct EdgeCounts {
+    std::uint64_t visited = 0;  ///< fan-in of every visited neuron, evaluated or not
+    std::uint64_t evaluated = 0;
+    std::uint64_t threshold_high = 0;
+    std::uint64_t threshold_low = 0;
+
+    void add(bool fires, std::uint64_t fan_in, std::uint64_t spent) {
+        visited += fan_in;
+        evaluated += spent;
+        (fires ? threshold_high : threshold_low) += fan_in - spent;
+    }
+};
+
+/// One patch of a dense binary call. A neuron fires iff popcount(patch ^ row) <= its limit: mismatches at edges that do
+/// not exist (the patch holds zeros there) are constants, which the limit includes.
+struct BinaryTile {
+    const Word* patch;           ///< [words]
+    const std::int32_t* limits;  ///< [channels rounded up to the kernel's lanes], -1 beyond the last channel
+    Word* fired;                 ///< out: [word_count(channels)], the bits beyond the last channel zero
+};
+
+/// All channels of one group for up to `tile` patches.
+struct BinaryDenseTask {
+    const BinaryTile* tiles;
+    std::size_t count;   ///< tiles, 1 .. the kernel's tile
+    const Word* blocks;  ///< weights, lanes interleaved: [channels / lanes][words][lanes]
+    std::size_t words;   ///< words of a patch
+    std::size_t channels;
+};
+
+struct IntegerTile {
+    const std::int16_t* patch;       ///< [stride], zero where an edge does not exist and beyond the last edge
+    const std::int32_t* thresholds;  ///< [channels]
+    Word* fired;                     ///< out: [word_count(channels)], the bits beyond the last channel zero
+};
+
+struct IntegerDenseTask {
+    const IntegerTile* tiles;
+    std::size_t count;
+    const std::int16_t* blocks;  ///< weights as -1 and +1, lanes interleaved: [channels / lanes][edges][lanes]
+    std::size_t edges;           ///< full fan-in
+    std::size_t channels;
+    std::int32_t magnitude;  ///< greatest |x| of the input encoding
+};
+
+inline constexpr std::size_t kIntegerStep = 16;  ///< integer patches and rows are padded to a multiple of this
+
+/// The neurons of one position that are to be evaluated edge word by edge word. None of them is constant, so each is
+/// decided at its last existing edge at the latest.
+struct PruneTask {
+    std::size_t words;               ///< words of a full patch
+    std::size_t first_word;          ///< first word with an existing edge
+    const Word* exists;              ///< [words] existing edges
+    const std::int32_t* seen;        ///< [words] number of existing edges in the words up to and including this one
+    std::int32_t fan_in;             ///< K, of this position's border class
+    const std::int32_t* thresholds;  ///< [out_channels]
+    std::size_t begin, end;          ///< channels begin <= c < end only
+    const Word* asked;               ///< [word_count(out_channels)] channels to evaluate
+    Word* fired;                     ///< in, out: the bit of a channel that fires is set
+    EdgeCounts* counts;              ///< where a counting kernel adds up; else unused
+    std::size_t word;                ///< edge word width B of a counting kernel; else unused
+    std::int32_t* workspace;         ///< of a counting kernel, see prune_workspace
+};
+
+struct BinaryPruneTask : PruneTask {
+    const Word* patch;  ///< [words]
+    const Word* rows;   ///< weights: [out_channels][words]
+};
+
+struct IntegerPruneTask : PruneTask {
+    const std::int16_t* patch;  ///< [stride]
+    const std::int8_t* signs;   ///< [out_channels][stride]
+    std::size_t stride;
+    std::int32_t magnitude;  ///< greatest |x| of the input encoding
+};
+
+using BinaryPrune = void (*)(const BinaryPruneTask&);
+using IntegerPrune = void (*)(const IntegerPruneTask&);
+
+/// Bits in: popcount of xor.
+struct BinaryKernel {
+    const char* name;
+    std::size_t lanes;  ///< channels interleaved in a weight block: a power of two up to 64
+    std::size_t tile;   ///< patches a dense call takes at most, up to kMaxTile
+    void (*dense)(const BinaryDenseTask&);
+    BinaryPrune prune;  ///< edge words of 64, simple bounds
+};
+
+/// Integers in: signed sums.
+struct IntegerKernel {
+    const char* name;
+    std::size_t lanes, tile;  ///< as in BinaryKernel
+    void (*dense)(const IntegerDenseTask&);
+    IntegerPrune prune;  ///< edge words of 64, simple bounds
+};
+
+/// The output stage: sums[c] = 2 m - K for one packed row of K bits.
+struct OutputKernel {
+    const char* name;
+    void (*sums)(const Word* bits, const Word* rows, std::size_t words, std::int32_t fan_in, std::size_t classes,
+                 std::int32_t* sums);
+};
+
+extern const BinaryKernel conv_b1_scalar;
+extern const IntegerKernel conv_int_scalar;
+extern const OutputKernel output_scalar;
+
+}  // namespace o3bnn

@@ -1,0 +1,68 @@
+"""The commands put together, and the entry point of the console script."""
+
+import os
+import signal
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from o3bnn import __version__
+from o3bnn.cli.compile import compile_command
+from o3bnn.cli.demo import demo_command
+from o3bnn.cli.eval import eval_command
+from o3bnn.cli.failures import OneLineErrors
+from o3bnn.cli.info import info_command
+from o3bnn.cli.prune import prune_command
+from o3bnn.cli.run import run_command
+
+app = typer.Typer(
+    name="o3bnn",
+    cls=OneLineErrors,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("compile")(compile_command)
+app.command("info")(info_command)
+app.command("run")(run_command)
+app.command("eval")(eval_command)
+app.command("prune")(prune_command)
+app.command("demo")(demo_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"o3bnn {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Run binarized neural networks without the edges that no longer matter."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> None:
+    """Run the command line in `sys.argv` and exit: 0 done, 2 bad input, 130 interrupted, 1 a bug of o3bnn."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `o3bnn info ... | head` ends silently, as other tools do
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as in `o3bnn info >&-`
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  (stays open until the end)
+        stream = getattr(sys, name)
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name must not be able to end the program
+    try:
+        app(prog_name="o3bnn")
+    except KeyboardInterrupt:
+        sys.exit(130)

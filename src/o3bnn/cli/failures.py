@@ -1,0 +1,71 @@
+"""Whatever goes wrong becomes one line on stderr and an exit code."""
+
+import os
+import sys
+import traceback
+from typing import Any
+
+from typer.core import TyperGroup
+
+from o3bnn.cli.console import printable
+from o3bnn.errors import O3bnnError
+
+BAD_INPUT, BUG, INTERRUPTED = 2, 1, 130
+
+
+class OneLineErrors(TyperGroup):
+    """A group of commands that ends with `error: ...` and an exit code instead of a traceback.
+
+    O3BNN_DEBUG=1 in the environment shows the traceback too.
+    """
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command line and exit."""
+        options["standalone_mode"] = False
+        try:
+            result = super().main(*args, **options)
+            sys.stdout.flush()
+        except Exception as error:  # the outermost handler: nothing may end in a traceback
+            code = _report(error)
+            _drop_unwritable_output()
+            sys.exit(code)
+        if result == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def _report(error: Exception) -> int:
+    """Print an error; returns the exit code."""
+    if os.environ.get("O3BNN_DEBUG", "0") not in ("", "0"):
+        traceback.print_exception(error)
+    message, code = _explain(error)
+    print("error:", " ".join(printable(message).split()), file=sys.stderr)
+    return code
+
+
+def _drop_unwritable_output() -> None:
+    """Where stdout cannot be written (a full disk), keep Python from trying again, and complaining, at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    if isinstance(error, O3bnnError):
+        return str(error), BAD_INPUT
+    if isinstance(error, OSError):
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return f"{place}{error.strerror or error}", BAD_INPUT
+    if isinstance(error, MemoryError):
+        return "out of memory: use fewer images at a time", BAD_INPUT
+    explain_usage = getattr(error, "format_message", None)  # a usage error: Typer before 0.26 takes click's own class
+    if explain_usage is not None:
+        return f"{explain_usage().removesuffix('.')}{_help_hint(error)}", BAD_INPUT
+    name = type(error).__name__
+    return f"unexpected {name}: {error} (a bug: please report it with the traceback of O3BNN_DEBUG=1)", BUG
+
+
+def _help_hint(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    return f" (see {context.command_path} --help)" if context is not None else ""

@@ -1,0 +1,24 @@
+"""Compiles a training checkpoint."""
+
+from pathlib import Path
+
+from o3bnn.compiler.lower import compile  # noqa: A004  (the field's word for this step)
+from o3bnn.model import Network
+from o3bnn.train.checkpoint import load_checkpoint
+
+
+def compile_checkpoint(path: str | Path) -> Network:
+    """The integer network of a checkpoint that `o3bnn.train.checkpoint.save_checkpoint` wrote.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, of another format or too new.
+    """
+    module, info = load_checkpoint(path)
+    return compile(
+        module,
+        image=info.image,
+        name=info.network,
+        class_names=info.class_names,
+        cover=info.cover,
+        metadata=info.metadata,
+    )

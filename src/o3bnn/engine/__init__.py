@@ -1,0 +1,5 @@
+"""Runs networks on the CPU, natively and exactly, and counts the edges that pruning saves."""
+
+from o3bnn.engine.engine import Engine
+
+__all__ = ["Engine"]

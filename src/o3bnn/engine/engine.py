@@ -1,0 +1,161 @@
+"""The CPU engine: native kernels behind NumPy arrays."""
+
+import os
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from o3bnn import _native
+from o3bnn.engine.plan import native_plan
+from o3bnn.errors import InputError
+from o3bnn.model.edges import Bounds, EdgeCounts, PruningProfile, check_word, stage_entry
+from o3bnn.model.network import Network
+
+Pruning = Literal["auto", "on", "off"]
+Images = npt.NDArray[np.uint8]
+
+MAX_THREADS = 1024
+
+# Dense edges that one thread works through between two looks at pending signals (Ctrl-C): some 50 ms on a slow core.
+_EDGES_PER_LOOK = 1 << 31
+_IMAGES_PER_LOOK = 4
+
+
+class Engine:
+    """A network ready to run. Immutable; one engine may be used from several Python threads at the same time.
+
+    network: what to run. threads: how many CPU threads share the images of a call; by default one for each CPU that this
+    process may use. pruning: `on` evaluates edge words of 64 until each neuron is decided and leaves settled windows alone
+    (exactly what `profile(word=64)` counts), `off` evaluates every edge, `auto` chooses per stage; all give the same bits.
+
+    Images are uint8 [n, height, width, channels] as the network's input says ([n, height, width] will do for one channel),
+    contiguous or not; n = 0 is fine. Every method raises `InputError` for anything else. The instruction set is the best
+    that the machine has; the environment variable `O3BNN_ISA` forces one by name when an engine is made.
+
+    Errors: `InputError` for a bad argument, or an instruction set that is unknown or not available.
+    """
+
+    def __init__(self, network: Network, *, threads: int | None = None, pruning: Pruning = "auto") -> None:
+        if not isinstance(network, Network):
+            raise InputError(f"network is a {type(network).__name__}: pass an o3bnn.Network, as o3bnn.load returns")
+        if pruning not in get_args(Pruning):
+            raise InputError(f"pruning = {pruning!r} is none of {', '.join(map(repr, get_args(Pruning)))}")
+        self._network = network
+        self._threads = _thread_count(threads)
+        self._pruning: Pruning = pruning
+        self._isa = _choose_isa()
+        self._native = _native.Engine(native_plan(network, pruning), self._isa, self._threads)
+        self._dense_edges = self._native.dense_edges()
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    @property
+    def threads(self) -> int:
+        """Threads that share the images of a call, the calling one included."""
+        return self._threads
+
+    @property
+    def pruning(self) -> Pruning:
+        """As asked for: `auto`, `on` or `off`."""
+        return self._pruning
+
+    @property
+    def isa(self) -> str:
+        """Name of the instruction set whose kernels run."""
+        return self._isa
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Name of the kernel that runs each stage, such as `conv_b1_scalar`."""
+        return tuple(self._native.kernel_names())
+
+    def run(self, images: Images) -> npt.NDArray[np.float32]:
+        """Logits: float32 [n, classes]."""
+        output = self._network.output
+        with np.errstate(over="ignore"):  # a finite scale may still take a sum beyond float32: that is an infinite logit
+            return self.sums(images).astype(np.float32) * output.scale + output.offset
+
+    def predict(self, images: Images) -> npt.NDArray[np.int64]:
+        """Class of the greatest logit, the lowest on ties: int64 [n]."""
+        return self.run(images).argmax(axis=1).astype(np.int64, copy=False)
+
+    def sums(self, images: Images) -> npt.NDArray[np.int32]:
+        """Signed sums 2m - K of the output stage: int32 [n, classes]."""
+        images = self._check(images)
+        out = np.empty((len(images), self._network.output.classes), np.int32)
+        for part in self._parts(len(images)):
+            self._native.sums(np.ascontiguousarray(images[part]), out[part])
+        return out
+
+    def activations(self, images: Images) -> tuple[npt.NDArray[np.uint8], ...]:
+        """Bits after every stage, pooling included: a uint8 array [n, height, width, channels] of 0 and 1 a stage."""
+        images = self._check(images)
+        maps = tuple(np.empty((len(images), *shape), np.uint8) for shape in self._network.out_shapes)
+        for part in self._parts(len(images)):
+            self._native.activations(np.ascontiguousarray(images[part]), [bits[part] for bits in maps])
+        return maps
+
+    def profile(self, images: Images, *, word: int = 64, bounds: Bounds = "simple") -> PruningProfile:
+        """Edges that pruning evaluates and saves on these images, per stage and cause; see `o3bnn.model.edges`.
+
+        word: edges that are evaluated at once, 1..2^20. bounds: `simple` or `sharp`. Counts do not depend on how the
+        engine itself runs, except that `profile(word=64)` is what an engine with `pruning="on"` spends.
+        """
+        images = self._check(images)
+        check_word(word, bounds)
+        totals = np.zeros((len(self._dense_edges), 5), np.int64)
+        for part in self._parts(len(images), slowdown=16):
+            totals += np.array(
+                self._native.profile(np.ascontiguousarray(images[part]), word, bounds == "sharp"), np.int64
+            ).reshape(totals.shape)
+        output = len(images) * self._network.output.in_features * self._network.output.classes
+        edges = [
+            EdgeCounts(len(images) * dense, *map(int, row)) for dense, row in zip(self._dense_edges, totals, strict=True)
+        ]
+        edges.append(EdgeCounts(output, output))
+        stages = tuple(stage_entry(self._network, index, counts) for index, counts in enumerate(edges))
+        return PruningProfile(word, bounds, len(images), stages)
+
+    def _check(self, images: Images) -> Images:
+        """The images as uint8 [n, height, width, channels], or an `InputError` that says what to change."""
+        height, width, channels = shape = self._network.input.shape
+        images = np.asarray(images)
+        if images.dtype != np.uint8:
+            raise InputError(f"images are {images.dtype}: pass uint8 pixels 0..255, the network encodes them itself")
+        if images.ndim == 3 and channels == 1 and images.shape[1:] == (height, width):
+            return images[..., None]
+        if images.shape == shape or (channels == 1 and images.shape == (height, width)):
+            raise InputError(f"images of shape {images.shape} lack the batch axis: pass images[None] for a single one")
+        if images.ndim != 4 or images.shape[1:] != shape:
+            raise InputError(f"images have shape {images.shape}, but {self._network.name!r} reads (n, {height}, {width}, {channels})")
+        return images
+
+    def _parts(self, n: int, slowdown: int = 1) -> Iterator[slice]:
+        """Cut n images into calls that are short enough for Ctrl-C to work between them."""
+        edges = max(1, sum(self._dense_edges)) * slowdown
+        size = self._threads * max(_IMAGES_PER_LOOK, _EDGES_PER_LOOK // edges)
+        return (slice(start, min(n, start + size)) for start in range(0, n, size))
+
+
+def _thread_count(threads: int | None) -> int:
+    if threads is None:
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(MAX_THREADS, usable)
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
+        raise InputError(f"threads = {threads!r} is not an integer in 1..{MAX_THREADS}; leave it out to use every CPU")
+    return threads
+
+
+def _choose_isa() -> str:
+    """The best instruction set of this machine, or the one that O3BNN_ISA names."""
+    available = _native.available_isas()
+    forced = os.environ.get("O3BNN_ISA")
+    if not forced:
+        return available[0]
+    if forced not in available:
+        raise InputError(f"O3BNN_ISA = {forced!r} is not available here: unset it or use one of {', '.join(available)}")
+    return forced

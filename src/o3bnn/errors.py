@@ -1,0 +1,32 @@
+"""The errors of o3bnn: one small tree, so that a caller can catch everything with `O3bnnError`.
+
+Every message names what is wrong, where it is, and how to mend it.
+"""
+
+
+class O3bnnError(Exception):
+    """Base of every error that o3bnn raises on bad input."""
+
+
+class InvalidNetworkError(O3bnnError):
+    """A network whose stages, shapes or thresholds do not fit together."""
+
+
+class ArtifactError(O3bnnError):
+    """A model file that is missing, damaged, of another format or too new."""
+
+
+class UnsupportedModuleError(O3bnnError):
+    """A PyTorch module that has no exact integer form here."""
+
+
+class InputError(O3bnnError):
+    """Images or arguments of a wrong shape, type or value."""
+
+
+class DataError(O3bnnError):
+    """A data set that is missing, damaged or of another layout than asked for."""
+
+
+class MissingExtraError(O3bnnError):
+    """A feature whose optional dependencies are not installed."""

@@ -1,0 +1,121 @@
+"""The demo's result as one JSON document. The page takes every figure that it prints from here."""
+
+import math
+from collections.abc import Sequence
+
+from o3bnn.model import DenseStage, Network
+from o3bnn.model.edges import PruningProfile
+from o3bnn.report.host import host
+from o3bnn.report.measure import BOUNDS, TABLE_WORDS, WORDS, Measurement
+from o3bnn.report.tables import speedup_ceiling
+
+Json = dict[str, object]
+
+SAMPLES_TEXT = "the first {} images of the MNIST test set, in its own order"
+
+
+def document(measurements: Sequence[Measurement], threads: int) -> Json:
+    """Everything that the demo prints, as JSON types: the same keys on every run."""
+    images = len(measurements[0].labels)
+    return {
+        "samples": {"images": images, "what": SAMPLES_TEXT.format(images)},
+        "host": {**host(), "isa": measurements[0].isa},
+        "threads": threads,
+        "models": [model_document(measurement) for measurement in measurements],
+    }
+
+
+def model_document(m: Measurement) -> Json:
+    """One model's part."""
+    images = len(m.labels)
+    return {
+        "name": m.name,
+        "file_bytes": m.file_bytes,
+        "binary_weights": binary_weights(m.network),
+        "metadata": dict(m.network.metadata),
+        "stages": stage_rows(m.network),
+        "accuracy": {"correct": m.correct, "images": images, "share": m.correct / images},
+        "wrong": [{"index": int(i), "label": int(m.labels[i]), "predicted": int(m.predictions[i])} for i in m.wrong],
+        "same_bits": {
+            "modes": list(m.timings.seconds),
+            "bits": m.bits_compared,
+            "logits": images * m.network.output.classes,
+            "reference_images": len(m.examples),
+        },
+        "pruning": [pruning_document(m.profile(word)) for word in TABLE_WORDS],
+        "evaluated_by_word": {
+            bounds: {str(word): 1 - m.profile(word, bounds).total("binary").pruned_share for word in WORDS}
+            for bounds in BOUNDS
+        },
+        "image_shares": [float(share) for share in m.image_shares],
+        "timing": timing_document(m),
+    }
+
+
+def binary_weights(network: Network) -> int:
+    """Number of 1-bit weights of a network."""
+    hidden = sum(stage.geometry.out_channels * stage.geometry.full_fan_in for stage in network.stages)
+    return hidden + network.output.classes * network.output.in_features
+
+
+def stage_rows(network: Network) -> list[Json]:
+    """Name, kind, fan-in, neurons and output shape of every stage, the output stage last."""
+    rows: list[Json] = [
+        {
+            "name": stage.name,
+            "kind": "dense" if isinstance(stage, DenseStage) else "conv",
+            "fan_in": stage.geometry.full_fan_in,
+            "neurons": stage.geometry.outputs,
+            "out_shape": list(stage.out_shape),
+        }
+        for stage in network.stages
+    ]
+    output = network.output
+    shape = [1, 1, output.classes]
+    return [
+        *rows,
+        {
+            "name": output.name,
+            "kind": "dense",
+            "fan_in": output.in_features,
+            "neurons": output.classes,
+            "out_shape": shape,
+        },
+    ]
+
+
+def pruning_document(profile: PruningProfile) -> Json:
+    """Counts at one word width, with the shares and the ceilings on speedup (null where no edge is evaluated)."""
+    binary, everything = profile.total("binary"), profile.total()
+    return {
+        **profile.to_dict(),
+        "bounds": profile.bounds,
+        "images": profile.images,
+        "pruned_share": binary.pruned_share,
+        "speedup_ceiling": {"binary": _finite(speedup_ceiling(binary)), "all": _finite(speedup_ceiling(everything))},
+    }
+
+
+def timing_document(m: Measurement) -> Json:
+    """Times per image and speedups over `off`, with the method."""
+    images, timings = len(m.labels), m.timings
+    modes = {}
+    for mode in timings.seconds:
+        low, high = timings.quartiles(mode)
+        modes[mode] = {
+            "median_s": timings.median(mode) / images,
+            "quartiles_s": [low / images, high / images],
+            "kernels": list(m.kernels[mode]),
+        }
+    return {
+        "what": "end-to-end Engine.run, per image",
+        "batch": images,
+        "rounds": timings.rounds,
+        "method": "interleaved runs; median of all rounds; a speedup is the median of the ratios within each round",
+        "modes": modes,
+        "speedup": {mode: timings.speedup(mode, "off") for mode in timings.seconds if mode != "off"},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
