@@ -18,7 +18,8 @@ def checkpoint(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     options = {"n": 16, "depth": 2}
     path = tmp_path / "trained.safetensors"
-    save_checkpoint(path, build("mlp", **options).eval(), network="mlp", options=options, class_names=list("0123456789"))
+    module = build("mlp", **options).eval()
+    save_checkpoint(path, module, network="mlp", options=options, class_names=list("0123456789"))
     return path
 
 
@@ -37,7 +38,8 @@ def test_compile(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_bad_sources(checkpoint: Path, model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.safetensors"
-    assert "nothing.safetensors is not a file" in error_line(run("compile", tmp_path / "nothing.safetensors", "-o", output))
+    missing = tmp_path / "nothing.safetensors"
+    assert f"{missing} is not a file" in error_line(run("compile", missing, "-o", output))
     assert "is not a file" in error_line(run("compile", tmp_path, "-o", output))
     assert "checkpoint" in error_line(run("compile", model, "-o", output))
     (tmp_path / "damaged.safetensors").write_bytes(b"?" * 100)

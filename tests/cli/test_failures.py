@@ -71,16 +71,6 @@ def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert error_line(run("info", tmp_path / "nothing")).startswith("cannot read")
 
 
-def test_the_demo_says_what_it_lacks_or_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from o3bnn.cli import demo
-
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError("no", name="jinja2")
-
-    monkeypatch.setattr(demo, "import_module", missing)
-    assert error_line(run("demo")) == "the demo needs jinja2: pip install 'o3bnn[report]'"
-
-
 def test_the_network_of_these_tests_answers_more_than_one_class() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 28, 28, 1), dtype=np.uint8)
     from o3bnn.model import reference

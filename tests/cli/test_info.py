@@ -20,8 +20,13 @@ def test_json(model: Path) -> None:
         "file": str(model),
         "file_bytes": model.stat().st_size,
         "input": {
-            **{"height": 28, "width": 28, "channels": 1, "cover": [28, 28]},
-            **{"values": "integers", "least": -255, "greatest": 255},
+            "height": 28,
+            "width": 28,
+            "channels": 1,
+            "cover": [28, 28],
+            "values": "integers",
+            "least": -255,
+            "greatest": 255,
         },
         "output": {"name": "output", "in_features": 32, "classes": 10, "edges": 320, "weight_bits": 320},
         "class_names": list(DIGITS),
@@ -33,14 +38,27 @@ def test_json(model: Path) -> None:
         "metadata": {"source": "a test"},
     }
     assert [stage["name"] for stage in stages] == ["conv1", "conv2", "dense"]
+    thresholds = tiny_network().stages[0].thresholds
     assert stages[0] == {
-        **{"name": "conv1", "kind": "conv", "role": "input"},
-        **{"in_shape": [28, 28, 1], "conv_shape": [28, 28, 8], "out_shape": [14, 14, 8]},
-        **{"kernel": [3, 3], "stride": [1, 1], "padding": [1, 1, 1, 1], "padding_mode": "zero", "groups": 1},
-        **{"pooling": {"size": [2, 2], "stride": [2, 2]}, "fan_in": 9, "border_classes": 9},
-        **{"edges": 82 * 82 * 8, "weight_bits": 72},
-        "thresholds": [int(tiny_network().stages[0].thresholds.min()), int(tiny_network().stages[0].thresholds.max())],
-        **{"constant_channels": 0, "and_windows": 4},
+        "name": "conv1",
+        "kind": "conv",
+        "role": "input",
+        "in_shape": [28, 28, 1],
+        "conv_shape": [28, 28, 8],
+        "out_shape": [14, 14, 8],
+        "kernel": [3, 3],
+        "stride": [1, 1],
+        "padding": [1, 1, 1, 1],
+        "padding_mode": "zero",
+        "groups": 1,
+        "pooling": {"size": [2, 2], "stride": [2, 2]},
+        "fan_in": 9,
+        "border_classes": 9,
+        "edges": 82 * 82 * 8,
+        "weight_bits": 72,
+        "thresholds": [int(thresholds.min()), int(thresholds.max())],
+        "constant_channels": 0,
+        "and_windows": 4,
     }
     assert stages[1]["pooling"] == {"size": [3, 3], "stride": [2, 2]}
     assert (stages[1]["role"], stages[1]["constant_channels"], stages[1]["and_windows"]) == ("binary", 1, 0)

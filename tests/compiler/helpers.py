@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from o3bnn.compiler import compile
+import o3bnn
 from o3bnn.model import reference
 from o3bnn.train.layers import BinaryConv2d, BinaryLinear
 
@@ -22,16 +22,20 @@ def torch_bits(module, images):
     """Bits of every stage as uint8 [n, h, w, c], and the logits, from PyTorch in eval mode."""
     module.eval()
     value = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-    bits, planar, layers = [], None, 0
+    bits, planar, layers = [], value, 0
     with torch.no_grad():
         for leaf in leaves(module):
-            if isinstance(leaf, BinaryConv2d | BinaryLinear):
-                if layers:
-                    bits.append(planar)
-                layers += 1
+            is_layer = isinstance(leaf, BinaryConv2d | BinaryLinear)
+            if is_layer and layers:
+                bits.append(planar)
+            layers += is_layer
             value = leaf(value)
-            if not isinstance(leaf, nn.Flatten) or value.numel() == 0:
+            if is_layer:
                 planar = value if value.ndim == 4 else value[:, :, None, None]
+            elif value.ndim == 4:
+                planar = value
+            else:  # the map before Flatten keeps its shape until the next layer
+                planar = value.reshape(planar.shape)
     for stage in bits:
         assert set(stage.unique().tolist()) <= {-1.0, 1.0}
     return [(stage > 0).to(torch.uint8).permute(0, 2, 3, 1).numpy() for stage in bits], value.numpy()
@@ -69,7 +73,7 @@ def check(module, image, count=3, seed=0):
     """Compile, run the reference on random images, and compare every bit and logit with PyTorch's."""
     images = random_images(image, count, seed)
     expected, logits = torch_bits(module, images)
-    network = compile(module, image=image)
+    network = o3bnn.compile(module, image=image)
     trace = reference.run(network, images)
     assert len(network.stages) == len(expected)
     for stage, found, wanted in zip(network.stages, trace.stages, expected, strict=True):

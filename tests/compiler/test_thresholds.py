@@ -15,7 +15,7 @@ CHANNELS = 4000
 
 
 def extreme_norm(kind, channels, bound, seed, affine=True):
-    """Statistics of every size: gamma of each sign, zero, tiny, huge; tiny variance; means on integers, ties included."""
+    """Statistics of every size: gamma of each sign, zero, tiny, huge; tiny variance; means on integers, hence ties."""
     rng = np.random.default_rng(seed)
     norm = kind(channels, affine=affine).eval()
     mean = rng.choice([0.0, 1.0, 0.5], channels) * rng.integers(-bound, bound + 1, channels)
@@ -26,7 +26,8 @@ def extreme_norm(kind, channels, bound, seed, affine=True):
         if affine:
             size = rng.choice([0.0, 1e-42, 1e-30, 1e-3, 1.0, 30.0, 1e20, 1e30], channels)
             norm.weight.copy_(torch.from_numpy(rng.normal(0, 1, channels) * size))
-            norm.bias.copy_(torch.from_numpy(rng.normal(0, 1, channels) * rng.choice([0.0, 1e-30, 1.0, 30.0], channels)))
+            size = rng.choice([0.0, 1e-30, 1.0, 30.0], channels)
+            norm.bias.copy_(torch.from_numpy(rng.normal(0, 1, channels) * size))
     return norm
 
 
@@ -102,7 +103,7 @@ def test_chains_with_bias_on_every_sum(build, seed):
     bound, channels = 63, 1000
     rng = np.random.default_rng(seed)
     bias = (rng.normal(0, 20, channels) * rng.choice([0, 1e-3, 1], channels)).astype(np.float32)
-    norms = iter([extreme_norm(nn.BatchNorm1d, channels, bound, seed + 10), extreme_norm(nn.BatchNorm1d, channels, 1, seed)])
+    norms = iter([extreme_norm(nn.BatchNorm1d, channels, reach, seed + reach) for reach in (bound, 1)])
     parts = build(lambda: next(norms))
     sums = every_sum(bound)
     with torch.no_grad():
@@ -137,7 +138,9 @@ def test_bisect_finds_the_first_change_in_both_directions():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("running_var", -1.0), ("running_var", -1e-5), ("weight", 3e38)], ids=["negative", "zero", "huge"]
+    ("field", "value"),
+    [("running_var", -1.0), ("running_var", -1e-5), ("weight", 3e38)],
+    ids=["negative", "zero", "huge"],
 )
 def test_a_batch_norm_that_is_not_a_number_is_named(field, value):
     norm = nn.BatchNorm1d(5).eval()

@@ -240,6 +240,7 @@ def network_cases() -> list[Hostile]:
         network_case("stages is an object", ("stages",), {}, "stages"),
         network_case("stage is null", stage, None, "stages.0"),
         network_case("unknown kind", (*stage, "kind"), "lstm", "'lstm'|lstm"),
+        network_case("kind of control characters", (*stage, "kind"), "\x1b[31m\u202e" * 1000, "kind"),
         network_case("too many stages", ("stages",), [parts().network["stages"][0]] * 1025, "stages"),
         network_case("empty name", ("name",), "", "at least 1 character"),
         network_case("control characters", ("name",), "a\x1b[31m", "is not a name"),

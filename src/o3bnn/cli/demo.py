@@ -1,24 +1,23 @@
 """`o3bnn demo`: edge pruning shown on the user's own machine. The content is `o3bnn.report.demo`."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from o3bnn.errors import MissingExtraError
+from o3bnn.cli.console import print_json, results
+from o3bnn.cli.options import JsonOption
+from o3bnn.report import demo
 
 
 def demo_command(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Page to write (.html).")] = Path(
-        "o3bnn-demo.html"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="Page to write (.html).")
+    ] = demo.DEFAULT_OUTPUT,
+    threads: Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Threads to run on.")] = 1,
+    json: JsonOption = False,
 ) -> None:
     """Show edge pruning on the models that come along."""
-    try:
-        demo = import_module("o3bnn.report.demo")
-    except ModuleNotFoundError as error:
-        if error.name == "o3bnn.report.demo":
-            raise MissingExtraError("this version of o3bnn comes without the demo (o3bnn.report.demo)") from error
-        raise MissingExtraError(f"the demo needs {error.name}: pip install 'o3bnn[report]'") from error
-    demo.run(output)
+    document = demo.run(output, threads=threads, console=None if json else results())
+    if json:
+        print_json(document)

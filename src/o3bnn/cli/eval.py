@@ -44,31 +44,29 @@ def eval_command(
     start = perf_counter()
     correct = count_correct(engine, dataset, class_of, batch)
     seconds = perf_counter() - start
-    total, rate = len(dataset), len(dataset) / seconds
     if json:
         print_json(
-            {
-                "model": str(model),
-                "data": data,
-                "split": split.value,
-                "images": total,
-                "correct": correct,
-                "accuracy": correct / total,
-                "accuracy_path": "engine",
-                "seconds": seconds,
-                "images_per_second": rate,
-                "speed_scope": "end-to-end",
-                "batch": batch,
-                "threads": engine.threads,
-                "isa": engine.isa,
-                "pruning": engine.pruning,
-            }
+            {"model": str(model), "data": data, "split": split.value}
+            | _measured(len(dataset), correct, seconds)
+            | {"batch": batch, "threads": engine.threads, "isa": engine.isa, "pruning": engine.pruning}
         )
         return
     console = results()
     console.print(printable(f"{network.name} on {data}, {split.value} split (engine)"), soft_wrap=True)
-    console.print(f"accuracy  {100 * correct / total:.2f}% ({correct} of {total})")
-    console.print(f"speed     {rate:,.0f} images/s end-to-end (reading and preprocessing included)")
+    console.print(f"accuracy  {100 * correct / len(dataset):.2f}% ({correct} of {len(dataset)})")
+    console.print(f"speed     {len(dataset) / seconds:,.0f} images/s end-to-end (reading and preprocessing included)")
+
+
+def _measured(images: int, correct: int, seconds: float) -> dict[str, object]:
+    return {
+        "images": images,
+        "correct": correct,
+        "accuracy": correct / images,
+        "accuracy_path": "engine",
+        "seconds": seconds,
+        "images_per_second": images / seconds,
+        "speed_scope": "end-to-end",
+    }
 
 
 def count_correct(engine: Engine, dataset: Dataset, class_of: npt.NDArray[np.int64], batch: int) -> int:

@@ -139,13 +139,13 @@ class _Reader:
             return
         if maps != [self.current] or node.args[:1] != (self.current,):
             raise UnsupportedModuleError(
-                f"{_place(node)}: the forward branches here, or reads something other than the one feature map "
+                f"{self._place(node)}: the forward branches here, or reads something other than the one feature map "
                 f"(residual sums and concatenations have no integer form here); {SUPPORTED}"
             )
         if node.op == "call_module":
             path = str(node.target)
             if len(node.args) != 1 or node.kwargs:
-                raise UnsupportedModuleError(f"{_place(node)}: it is called with more than the feature map")
+                raise UnsupportedModuleError(f"{self._place(node)}: it is called with more than the feature map")
             self._append(node, path, self.root.get_submodule(path))
         else:
             self._visit_call(node)
@@ -165,9 +165,9 @@ class _Reader:
         try:
             module = self._module_of(node, name, args, kwargs)
         except (TypeError, ValueError) as error:
-            raise UnsupportedModuleError(f"{_place(node)}: {error}; {SUPPORTED}") from error
+            raise UnsupportedModuleError(f"{self._place(node)}: {error}; {SUPPORTED}") from error
         if module is None:
-            raise UnsupportedModuleError(f"{_place(node)}: this call has no exact integer form; {SUPPORTED}")
+            raise UnsupportedModuleError(f"{self._place(node)}: this call has no exact integer form; {SUPPORTED}")
         self._append(node, _path(node), module)
 
     def _module_of(self, node: fx.Node, name: str, args: list[Any], kwargs: dict[str, Any]) -> nn.Module | None:
@@ -225,6 +225,13 @@ class _Reader:
             return self.numbers.get(value, value)
         return type(value)(self._number(item) for item in value) if isinstance(value, tuple | list) else value
 
+    def _place(self, node: fx.Node) -> str:
+        """How errors name a node: a module by its path, a call by its name and the module that makes it."""
+        if node.op == "call_module":
+            return describe(str(node.target), self.root.get_submodule(str(node.target)))
+        target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
+        return f"{_path(node)!r} ({target})"
+
     def _check_output(self, node: fx.Node) -> None:
         if node.args != (self.current,):
             raise UnsupportedModuleError(
@@ -238,11 +245,3 @@ def _path(node: fx.Node) -> str:
     stack = list(node.meta.get("nn_module_stack", {}).values())
     inside = f"{stack[-1][0]}." if stack and stack[-1][0] else ""
     return f"{inside}{node.name}"
-
-
-def _place(node: fx.Node) -> str:
-    """How errors name a node: a module by its path, a call by its name and the module that makes it."""
-    if node.op == "call_module":
-        return repr(node.target)
-    target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
-    return f"{_path(node)!r} ({target})"

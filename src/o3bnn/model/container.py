@@ -229,5 +229,6 @@ def shown(value: object) -> str:
 
 
 def shorten(text: str, length: int = 400) -> str:
-    """Cut a text at `length` characters."""
-    return text if len(text) <= length else text[: length - 3] + "..."
+    """One printable line of about `length` characters at most: what comes from a file may hold control characters."""
+    cut = text if len(text) <= length else text[: length - 3] + "..."
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut)

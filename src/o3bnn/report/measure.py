@@ -1,7 +1,9 @@
 """What the demo measures of one model: predictions, equality of bits, edges and times."""
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +17,10 @@ from o3bnn.report.timing import Timings, interleaved
 
 MODES: tuple[Pruning, ...] = ("off", "on", "auto")
 WORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-BOUNDS: tuple[Bounds, ...] = ("simple", "sharp")
+SHARP_WORDS = tuple(word for word in WORDS if word >= 16)  # narrower, the popcounts cost as much as the edges
 TABLE_WORDS = (1, 64)
-TIMING_BUDGET_S = 2.0
+SWEEP: dict[Bounds, tuple[int, ...]] = {"simple": WORDS[1:], "sharp": SHARP_WORDS}  # B = 1 is counted per image
+TIMING_BUDGET_S = 2.5
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -66,12 +69,17 @@ def measure(
     name: str, network: Network, file_bytes: int, images: Images, labels: Labels, threads: int = 1
 ) -> Measurement:
     """Run one model in every mode; raises `DifferentBitsError` where two modes do not give the same bits."""
-    engines = {mode: Engine(network, threads=threads, pruning=mode) for mode in MODES}
+    engines: dict[str, Engine] = {mode: Engine(network, threads=threads, pruning=mode) for mode in MODES}
     logits, bits_compared = check_same_bits(network, engines, images)
     examples = first_of_each_class(labels)
     trace = reference.run(network, images[examples])
     check_reference(network, engines["on"], images[examples], trace)
-    counting = engines["auto"]
+    counting = Engine(network)  # counts do not depend on the number of threads: use all
+    per_image = [counting.profile(images[i : i + 1], word=1) for i in range(len(images))]
+    profiles: dict[tuple[Bounds, int], PruningProfile] = {("simple", 1): reduce(operator.add, per_image)}
+    for bounds, words in SWEEP.items():
+        for word in words:
+            profiles[bounds, word] = counting.profile(images, word=word, bounds=bounds)
     return Measurement(
         name=name,
         network=network,
@@ -79,8 +87,8 @@ def measure(
         labels=labels,
         predictions=logits.argmax(axis=1).astype(np.int64),
         bits_compared=bits_compared,
-        profiles={(b, w): counting.profile(images, word=w, bounds=b) for b in BOUNDS for w in WORDS},
-        image_shares=image_shares(counting, images),
+        profiles=profiles,
+        image_shares=np.array([1 - profile.total("binary").pruned_share for profile in per_image]),
         examples=examples,
         trace=trace,
         timings=interleaved({mode: _batch(engine, images) for mode, engine in engines.items()}, TIMING_BUDGET_S),
@@ -92,12 +100,6 @@ def measure(
 def first_of_each_class(labels: Labels) -> Labels:
     """Indices of the first image of each class, in order of class: int64 [classes that occur]."""
     return np.unique(labels, return_index=True)[1].astype(np.int64)
-
-
-def image_shares(engine: Engine, images: Images) -> npt.NDArray[np.float64]:
-    """Evaluated share of the binary stages' edges at B = 1, image by image: float64 [n]."""
-    totals = (engine.profile(images[i : i + 1], word=1).total("binary") for i in range(len(images)))
-    return np.array([1 - total.pruned_share for total in totals])
 
 
 def _batch(engine: Engine, images: Images) -> Callable[[], object]:

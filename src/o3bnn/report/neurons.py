@@ -42,6 +42,12 @@ def first_binary(network: Network) -> int | None:
     return next((index for index, stage in enumerate(network.stages) if not stage.integer_input), None)
 
 
+def first_unpooled(network: Network) -> int | None:
+    """Index of the first stage that reads bits and has no pooling: its neurons stop by their thresholds alone."""
+    found = (i for i, stage in enumerate(network.stages) if not stage.integer_input and stage.pooling is None)
+    return next(found, None)
+
+
 def spent_edges(stage: Stage, trace: reference.StageTrace) -> IntArray:
     """Edges that each neuron evaluates on its own, were it asked: int64 [n, out_height, out_width, channels]."""
     spent = np.zeros(trace.fired.shape, np.int64)
@@ -59,11 +65,34 @@ def evaluated_edges(stage: Stage, trace: reference.StageTrace) -> IntArray:
     return np.where(visited & read & ~constant, spent_edges(stage, trace), 0)
 
 
-def evaluated_shares(stage: Stage, trace: reference.StageTrace) -> FloatArray:
-    """Share of each position's edges, all channels together, that is evaluated: float64 [n, out_height, out_width]."""
+def evaluated_shares(stage: Stage, trace: reference.StageTrace) -> tuple[FloatArray, FloatArray]:
+    """Which share of its edges a stage evaluates, all channels together: by window and by image.
+
+    Returns:
+        float64 [n, height, width], a value for each pooling window (each position where windows overlap or there is no
+        pooling), and float64 [n].
+    """
     g = stage.geometry
-    dense = g.class_fan_in[g.class_map] * g.out_channels
-    return evaluated_edges(stage, trace).sum(axis=-1) / np.maximum(dense, 1)
+    evaluated = evaluated_edges(stage, trace).sum(axis=-1)
+    dense = np.broadcast_to(g.class_fan_in[g.class_map] * g.out_channels, evaluated.shape)
+    pooling = stage.pooling
+    if pooling is None:
+        return evaluated / dense.clip(1), evaluated.sum(axis=(1, 2)) / dense.sum(axis=(1, 2))
+    _, read = edges.visit(stage, trace.fired)
+    dense = dense * read.any(axis=-1)
+    totals = evaluated.sum(axis=(1, 2)) / dense.sum(axis=(1, 2)).clip(1)
+    if pooling.stride == pooling.size:
+        evaluated, dense = _blocks(evaluated, stage), _blocks(dense, stage)
+    return evaluated / dense.clip(1), totals
+
+
+def _blocks(values: IntArray, stage: Stage) -> IntArray:
+    """Sums over the windows of a pooling without overlap: [n, out_height, out_width] -> [n, height, width]."""
+    assert stage.pooling is not None
+    rows, columns = stage.pooling.size
+    height, width, _ = stage.out_shape
+    kept = values[:, : height * rows, : width * columns]
+    return np.asarray(kept.reshape(-1, height, rows, width, columns).sum(axis=(2, 4)), np.int64)
 
 
 def walks(stage: Stage, trace: reference.StageTrace) -> tuple[Walk, ...]:

@@ -4,94 +4,21 @@ Figures come from the JSON document, pictures from the measurements; the templat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment, StrictUndefined, Template
 
-from o3bnn.model.network import ConvStage
-from o3bnn.report import neurons, pictures, plots, tables
+from o3bnn.report import pictures, tables
 from o3bnn.report.document import Json
-from o3bnn.report.measure import TABLE_WORDS, Measurement
-from o3bnn.report.words import speed_words, threads_text
+from o3bnn.report.measure import Measurement
+from o3bnn.report.views import digit_views, map_view, model_plots, walk_views
+from o3bnn.report.words import rounds_text, speed_words, structure, table_rows, threads_text
 
 TITLE = "Same bits, fewer edges"
-MAP_INK = (61, 111, 224)
 
 Images = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Plots:
-    """The plots of one model, as SVG; bars in the order of `TABLE_WORDS`."""
-
-    bars: tuple[Markup, ...]
-    by_word: Markup
-    by_class: Markup
-    times: Markup
-
-
-@dataclass(frozen=True)
-class WalkView:
-    """One neuron on its way to a decision."""
-
-    title: str
-    text: str
-    svg: Markup
-
-
-@dataclass(frozen=True)
-class MapView:
-    """Where a stage spent its edges on some images. low, high: the shares that the colours range between."""
-
-    model: str
-    stage: str
-    size: str
-    channels: int
-    low: float
-    high: float
-    cells: tuple["MapCell", ...]
-
-
-@dataclass(frozen=True)
-class MapCell:
-    """The map of one image; x, y: its digit's place in the sprite."""
-
-    label: int
-    x: int
-    y: int
-    uri: str
-    share: float
-
-
-@dataclass(frozen=True)
-class Said:
-    """What one model says about one image."""
-
-    column: int
-    model: str
-    predicted: int
-    right: bool
-
-
-@dataclass(frozen=True)
-class Digit:
-    """One image, and what the models say; x, y: its place in the sprite."""
-
-    number: int
-    label: int
-    x: int
-    y: int
-    said: tuple[Said, ...]
-
-    @property
-    def mistaken(self) -> bool:
-        """Whether any model is wrong."""
-        return not all(said.right for said in self.said)
 
 
 def render(doc: Json, measurements: Sequence[Measurement], images: Images, command: str) -> str:
@@ -103,10 +30,11 @@ def render(doc: Json, measurements: Sequence[Measurement], images: Images, comma
         doc=doc,
         title=TITLE,
         command=command,
-        css=Markup(_text("demo.css")),
+        css=_text("demo.css"),
         sprite=pictures.png_uri(pictures.sprite(images[..., 0])),
         sprite_columns=pictures.SPRITE_COLUMNS,
         structure=[structure(model) for model in doc["models"]],
+        rounds_text=rounds_text(doc["models"]),
         threads_text=threads_text(doc["threads"]),
         views=[model_plots(index, measurement) for index, measurement in enumerate(measurements)],
         walks=walks,
@@ -121,10 +49,12 @@ def render(doc: Json, measurements: Sequence[Measurement], images: Images, comma
     )
 
 
-def _template() -> Any:
+def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    for name in ("percent", "count", "microseconds", "kilobytes", "ratio"):
+    for name in ("percent", "count", "microseconds", "kilobytes"):
         environment.filters[name] = getattr(tables, name)
+    environment.filters["ratio"] = lambda value: "unbounded" if value is None else tables.ratio(value)
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     return environment.from_string(_text("demo.html.j2"))
 
 

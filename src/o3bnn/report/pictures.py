@@ -42,4 +42,4 @@ def sprite(images: npt.NDArray[np.uint8], columns: int = SPRITE_COLUMNS) -> npt.
 def opacity(values: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.uint8]:
     """Values from low (transparent) to high (opaque) as uint8, clipped."""
     scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    return np.rint(255 * scaled.clip(0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * scaled.clip(0, 1)), np.uint8)

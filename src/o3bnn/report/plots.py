@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from o3bnn.model.edges import PruningProfile
-from o3bnn.report.measure import WORDS, Measurement
+from o3bnn.report.measure import SHARP_WORDS, WORDS, Measurement
 from o3bnn.report.neurons import Walk
 from o3bnn.report.svg import ACCENT, CAUSE_COLORS, GRID, INK, MUTED, ON_BAR, drawing, to_inline
 from o3bnn.report.tables import microseconds, percent, share
@@ -47,12 +47,12 @@ def evaluated_by_word(name: str, measurement: Measurement) -> str:
     labels = [stage.name for stage in measurement.profile(1).stages if stage.role == "binary"]
     lines = {label: [_stage_share(measurement.profile(word), label) for word in WORDS] for label in labels}
     total = [1 - measurement.profile(word).total("binary").pruned_share for word in WORDS]
-    sharp = [1 - measurement.profile(word, "sharp").total("binary").pruned_share for word in WORDS]
+    sharp = [1 - measurement.profile(word, "sharp").total("binary").pruned_share for word in SHARP_WORDS]
     with drawing(height=2.9) as (figure, axes):
         for values in lines.values():
             axes.plot(WORDS, values, color=MUTED, linewidth=1.2)
         axes.plot(WORDS, total, color=ACCENT, linewidth=2.6)
-        axes.plot(WORDS, sharp, color=ACCENT, linewidth=1.8, linestyle=(0, (4, 2.5)))
+        axes.plot(SHARP_WORDS, sharp, color=ACCENT, linewidth=1.8, linestyle=(0, (4, 2.5)))
         ends = {label: values[-1] for label, values in lines.items()}
         ends |= {"all": total[-1], "all, sharp": sharp[-1]}
         _label_ends(axes, ends)
@@ -89,8 +89,17 @@ def shares_by_class(name: str, measurement: Measurement) -> str:
         return to_inline(figure, name, f"Median evaluated share by digit: {', '.join(described)}.")
 
 
-def walk(name: str, one: Walk) -> str:
-    """One neuron: matching minus differing edges so far, and the funnel in which its bit is still open."""
+def walk_reach(one: Walk) -> float:
+    """How far from zero the plot of a neuron has to reach."""
+    height = 2 * one.matches - np.arange(one.fan_in + 1)
+    return float(1.15 * max(np.abs(height).max(), abs(2 * one.threshold - one.fan_in), 8))
+
+
+def walk(name: str, one: Walk, reach: float) -> str:
+    """One neuron: matching minus differing edges so far, and the funnel in which its bit is still open.
+
+    reach: the vertical axis goes from -reach to reach.
+    """
     seen = np.arange(one.fan_in + 1)
     height = 2 * one.matches - seen
     fires_above, silent_below = 2 * one.threshold - seen, 2 * (one.threshold - one.fan_in) + seen
@@ -100,8 +109,6 @@ def walk(name: str, one: Walk) -> str:
         axes.plot(seen[stop:], height[stop:], color=MUTED, linewidth=1, alpha=0.6)
         axes.plot(seen[: stop + 1], height[: stop + 1], color=ACCENT, linewidth=1.9)
         axes.plot(stop, height[stop], "o", color=ACCENT, markersize=6)
-        tip = 2 * one.threshold - one.fan_in
-        reach = 1.15 * max(np.abs(height).max(), abs(tip), 8)
         axes.set_ylim(-reach, reach)
         axes.set_xlim(0, one.fan_in)
         axes.set_xlabel("edges seen")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ VARIABLES = {
     **{color: "--" + cause.replace("_", "-") for cause, color in CAUSE_COLORS.items()},
 }
 WIDTH_INCHES = 5.2
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "o3bnn",
     "font.family": "DejaVu Sans",
@@ -77,7 +78,8 @@ def to_inline(figure: Figure, name: str, label: str) -> str:
     text = text.replace("xlink:href", "href")
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'href="#', f'href="#{name}-', text).replace("url(#", f"url(#{name}-")
-    text = re.sub(r"font: (?:(\d+|bold) )?([\d.]+)px [^;\"]*", _font, text)
+    text = re.sub(r"font: (?:(\d+|bold) )?([\d.]+)px [^;\"]*", _font, text)  # matplotlib before 3.11
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     for color, variable in VARIABLES.items():
         text = text.replace(color, f"var({variable})")
     return re.sub(r"\s*\n\s*", "\n", text)

@@ -76,7 +76,7 @@ def pruning_table(profile: PruningProfile, frame: box.Box | None = box.SIMPLE_HE
     for heading in ("dense\nedges", "evaluated", "constant", "threshold\nhigh", "threshold\nlow", "pooling"):
         table.add_column(heading, justify="right", no_wrap=True)
     for stage in profile.stages:
-        role = "" if stage.role == "binary" else f" ({stage.role})"
+        role = "" if stage.role in ("binary", stage.name) else f" ({stage.role})"
         table.add_row(stage.name + role, *_cells(stage.edges))
     table.add_section()
     table.add_row("binary stages", *_cells(profile.total("binary")), style="bold")

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
-MIN_ROUNDS = 5
+MIN_ROUNDS = 7
 MAX_ROUNDS = 101
-WARM_UPS = 2
+WARM_UPS = 1
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,11 @@ class Timings:
         low, _, high = statistics.quantiles(self.seconds[name], n=4, method="inclusive")
         return low, high
 
-    def speedup(self, name: str, over: str) -> float:
-        """How many times faster `name` is than `over`: median of the ratios within each round."""
+    def speedup(self, name: str, over: str) -> tuple[float, float, float]:
+        """How many times faster `name` is than `over`: lower quartile, median and upper quartile of the rounds' ratios."""
         pairs = zip(self.seconds[over], self.seconds[name], strict=True)
-        return statistics.median(slow / fast for slow, fast in pairs)
+        low, middle, high = statistics.quantiles((slow / fast for slow, fast in pairs), n=4, method="inclusive")
+        return low, middle, high
 
 
 def interleaved(

@@ -1,0 +1,200 @@
+#include "accel/layer.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+
+namespace o3bnn::accel {
+namespace {
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+int popcount(const Word* words, int limbs) {
+    int count = 0;
+    for (int limb = 0; limb < limbs; ++limb) count += std::popcount(words[limb]);
+    return count;
+}
+
+int popcount_masked(const Word* words, const Word* mask, int limbs) {
+    int count = 0;
+    for (int limb = 0; limb < limbs; ++limb) count += std::popcount(words[limb] & mask[limb]);
+    return count;
+}
+
+std::vector<std::uint8_t> read_by_windows(int size, int count, int pool, int stride) {
+    std::vector<std::uint8_t> read(at(size), 0);
+    for (int window = 0; window < count; ++window)
+        for (int offset = 0; offset < pool; ++offset) read[at(window * stride + offset)] = 1;
+    return read;
+}
+
+}  // namespace
+
+Layer::Layer(const StagePlan& plan, const Config& config) : plan_(plan), config_(config) {
+    const int limbs = config.limbs();
+    const int classes = static_cast<int>(plan.exists.size()) / (plan.edge_words * limbs);
+    for (int c = 0; c < classes; ++c) {
+        Border border;
+        std::vector<int> sizes;
+        for (int k = 0; k < plan.edge_words; ++k) {
+            const int size = popcount(&plan.exists[at((c * plan.edge_words + k) * limbs)], limbs);
+            if (size > 0) {
+                border.index.push_back(k);
+                sizes.push_back(size);
+            }
+        }
+        border.edges.push_back(0);
+        std::vector<std::int64_t> weight{0};
+        for (int plane = plan.planes - 1; plane >= 0; --plane) {
+            for (const int size : sizes) {
+                border.edges.push_back(border.edges.back() + size);
+                weight.push_back(weight.back() + (std::int64_t{size} << plane));
+            }
+        }
+        for (const std::int64_t sum : weight) border.most.push_back(weight.back() - sum);
+        max_words_ = std::max(max_words_, static_cast<int>(sizes.size()) * plan.planes);
+        classes_.push_back(std::move(border));
+    }
+    zeros_.assign(at(max_words_ + 1), 0);
+    rows_read_ = read_by_windows(plan.rows, plan.out_rows(), plan.pool.rows, plan.pool_stride.rows);
+    columns_read_ = read_by_windows(plan.columns, plan.out_columns(), plan.pool.columns, plan.pool_stride.columns);
+}
+
+int Layer::constant(int border, int channel) const {
+    if (plan_.output) return -1;
+    const std::int64_t threshold = plan_.thresholds[at(border * plan_.channels + channel)];
+    if (threshold <= 0) return 1;
+    return threshold > classes_[at(border)].most.front() ? 0 : -1;
+}
+
+void Layer::gather(const Map& map, int window, Patch& patch) const {
+    const int row = window / plan_.out_columns() * plan_.pool_stride.rows;
+    const int column = window % plan_.out_columns() * plan_.pool_stride.columns;
+    const int size = plan_.planes * plan_.edge_words * config_.limbs();
+    patch.bits.assign(at(plan_.positions() * plan_.groups * size), 0);
+    patch.classes.resize(at(plan_.positions()));
+    for (int p = 0; p < plan_.positions(); ++p) {
+        const int y = row + p / plan_.pool.columns, x = column + p % plan_.pool.columns;
+        patch.classes[at(p)] = border(y, x);
+        for (int g = 0; g < plan_.groups; ++g) gather_position(map, y, x, g, &patch.bits[at((p * plan_.groups + g) * size)]);
+    }
+}
+
+void Layer::gather_position(const Map& map, int row, int column, int group, Word* bits) const {
+    const int depth = plan_.in_channels / plan_.groups, limbs = config_.limbs();
+    const std::size_t plane_size = at(plan_.edge_words * limbs);
+    for (int ky = 0; ky < plan_.kernel.rows; ++ky) {
+        const int y = row * plan_.stride.rows - plan_.top + ky;
+        if (y < 0 || y >= plan_.in_rows) continue;
+        for (int kx = 0; kx < plan_.kernel.columns; ++kx) {
+            const int x = column * plan_.stride.columns - plan_.left + kx;
+            if (x < 0 || x >= plan_.in_columns) continue;
+            const std::uint16_t* pixel = &map[at((y * plan_.in_columns + x) * plan_.in_channels + group * depth)];
+            int edge = (ky * plan_.kernel.columns + kx) * depth;
+            for (int c = 0; c < depth; ++c, ++edge) {
+                const std::size_t limb = at(edge / config_.word * limbs + edge % config_.word / 64);
+                const int bit = edge % config_.word % 64;
+                for (int plane = 0; plane < plan_.planes; ++plane) {
+                    const Word value = (pixel[c] >> (plan_.planes - 1 - plane)) & 1U;
+                    bits[at(plane) * plane_size + limb] |= value << bit;
+                }
+            }
+        }
+    }
+}
+
+int Layer::matches(const Word* x, const Word* w, int border, int k) const {
+    const int limbs = config_.limbs();
+    const Word* exists = &plan_.exists[at((border * plan_.edge_words + k) * limbs)];
+    int count = 0;
+    for (int limb = 0; limb < limbs; ++limb)
+        count += std::popcount(~(x[k * limbs + limb] ^ w[k * limbs + limb]) & exists[limb]);
+    return count;
+}
+
+void Layer::sharp_bounds(const Word* x, const Word* w, int border, Evaluation& result) const {
+    const Border& b = classes_[at(border)];
+    const int limbs = config_.limbs(), count = static_cast<int>(b.index.size());
+    result.low.assign(at(result.words + 1), 0);
+    result.high.assign(at(result.words + 1), 0);
+    for (int q = result.words - 1; q >= 0; --q) {
+        const int k = b.index[at(q % count)], plane = q / count;
+        const Word* exists = &plan_.exists[at((border * plan_.edge_words + k) * limbs)];
+        const int ones = popcount_masked(x + (plane * plan_.edge_words + k) * limbs, exists, limbs);
+        const int positive = popcount_masked(w + k * limbs, exists, limbs);
+        const int size = popcount(exists, limbs), shift = plan_.planes - 1 - plane;
+        result.low[at(q)] = result.low[at(q + 1)] + (std::int64_t{std::abs(ones + positive - size)} << shift);
+        result.high[at(q)] = result.high[at(q + 1)] + (std::int64_t{size - std::abs(ones - positive)} << shift);
+    }
+    result.most = result.high.data();
+    result.least = result.low.data();
+}
+
+void Layer::evaluate(const Patch& patch, int position, int channel, Evaluation& result) const {
+    const int limbs = config_.limbs(), plane_size = plan_.edge_words * limbs;
+    const int border = patch.classes[at(position)], group = channel / (plan_.channels / plan_.groups);
+    const Word* x = &patch.bits[at((position * plan_.groups + group) * plan_.planes * plane_size)];
+    const Word* w = &plan_.weights[at(channel * plane_size)];
+    const Border& b = classes_[at(border)];
+    const int count = static_cast<int>(b.index.size());
+    const bool prune = config_.prune && !plan_.output;
+    result.words = count * plan_.planes;
+    result.threshold = plan_.thresholds[at(border * plan_.channels + channel)];
+    result.edges = b.edges.back();
+    result.most = b.most.data();
+    result.least = zeros_.data();
+    if (prune && config_.sharp) sharp_bounds(x, w, border, result);
+    if (result.scores.size() < at(result.words + 1)) result.scores.resize(at(result.words + 1));
+    result.scores[0] = 0;
+    std::int64_t score = 0;
+    int q = 0;
+    const auto decided = [&] { return score + result.least[q] >= result.threshold || score + result.most[q] < result.threshold; };
+    for (; q < result.words && !(prune && decided()); ++q) {
+        const int plane = q / count;
+        score += std::int64_t{matches(x + plane * plane_size, w, border, b.index[at(q - plane * count)])} << (plan_.planes - 1 - plane);
+        result.scores[at(q + 1)] = score;
+    }
+    result.decided_at = q;
+    result.decided_edges = b.edges[at(q)];
+    result.bit = score + result.least[q] >= result.threshold;
+}
+
+Layer::Span Layer::input_columns(int window) const {
+    const int first = window % plan_.out_columns() * plan_.pool_stride.columns * plan_.stride.columns - plan_.left;
+    const int size = (plan_.pool.columns - 1) * plan_.stride.columns + plan_.kernel.columns;
+    return {std::max(first, 0), std::min(first + size, plan_.in_columns)};
+}
+
+int Layer::column_words(int window, int column) const {
+    const int row = window / plan_.out_columns() * plan_.pool_stride.rows;
+    if (aligned()) {
+        const int first = row * plan_.stride.rows - plan_.top;
+        const int size = (plan_.pool.rows - 1) * plan_.stride.rows + plan_.kernel.rows;
+        const int rows = std::min(first + size, plan_.in_rows) - std::max(first, 0);
+        return std::max(rows, 0) * (plan_.in_channels / config_.word) * plan_.planes;
+    }
+    int words = 0;
+    for (int y = row; y < row + plan_.pool.rows; ++y) words += this->words(border(y, column)) * plan_.groups;
+    return words;
+}
+
+int Layer::patch_words(int window) const {
+    const int left = window % plan_.out_columns() * plan_.pool_stride.columns;
+    const Span span = aligned() ? input_columns(window) : Span{left, left + plan_.pool.columns};
+    int words = 0;
+    for (int column = span.first; column < span.last; ++column) words += column_words(window, column);
+    return words;
+}
+
+int Layer::shared_words(int window) const {
+    if (window % plan_.out_columns() == 0) return 0;
+    const int left = window % plan_.out_columns() * plan_.pool_stride.columns, before = left - plan_.pool_stride.columns;
+    const Span now = aligned() ? input_columns(window) : Span{left, left + plan_.pool.columns};
+    const Span old = aligned() ? input_columns(window - 1) : Span{before, before + plan_.pool.columns};
+    int words = 0;
+    for (int column = std::max(now.first, old.first); column < std::min(now.last, old.last); ++column)
+        words += column_words(window, column);
+    return words;
+}
+
+}  // namespace o3bnn::accel

@@ -1,0 +1,95 @@
+// One stage as the machine sees it: windows and their patches, and what a neuron's edge words hold.
+#pragma once
+
+#include "accel/config.hpp"
+
+namespace o3bnn::accel {
+
+/// A stage's operand or result, [rows][columns][channels]: bits, or the unsigned integers of T2.
+using Map = std::vector<std::uint16_t>;
+
+/// The operand of a window's neurons: [positions][groups][planes][edge words][limbs], and each position's border class.
+struct Patch {
+    std::vector<Word> bits;
+    std::vector<int> classes;
+};
+
+/// What evaluating a neuron word by word would show; `words` and all indices count existing words (T1), planes included.
+struct Evaluation {
+    int words = 0, decided_at = 0;
+    bool bit = false;
+    std::int64_t threshold = 0, edges = 0, decided_edges = 0;
+    std::vector<std::int64_t> scores;  ///< after 0 .. decided_at words
+    std::vector<std::int64_t> low, high;  ///< bounds of what remains after 0 .. words words (sharp bounds)
+    const std::int64_t* most = nullptr;   ///< the upper bounds in use
+    const std::int64_t* least = nullptr;
+
+    /// T8: whether the words known + 1 .. issued might decide, whatever they hold.
+    bool may_decide(int known, int issued) const {
+        const std::int64_t score = scores[static_cast<std::size_t>(known)];
+        return score + most[known] - most[issued] + least[issued] >= threshold ||
+               score + least[known] - least[issued] + most[issued] < threshold;
+    }
+};
+
+class Layer {
+  public:
+    Layer(const StagePlan& plan, const Config& config);
+
+    const StagePlan& plan() const { return plan_; }
+
+    /// Gathers the patch of a window from the stage's operand.
+    void gather(const Map& map, int window, Patch& patch) const;
+
+    /// Evaluates a neuron: to its decision where `prune`, else all of it.
+    void evaluate(const Patch& patch, int position, int channel, Evaluation& result) const;
+
+    /// Edges (plane edges) and words of a neuron of a border class.
+    std::int64_t edges(int border) const { return classes_[static_cast<std::size_t>(border)].edges.back(); }
+    int words(int border) const { return static_cast<int>(classes_[static_cast<std::size_t>(border)].index.size()) * plan_.planes; }
+    int max_words() const { return max_words_; }
+
+    /// -1, or the bit of a neuron that is constant (T4).
+    int constant(int border, int channel) const;
+
+    int border(int row, int column) const {
+        return plan_.class_map[static_cast<std::size_t>(row * plan_.columns + column)];
+    }
+    bool read(int row, int column) const {
+        return rows_read_[static_cast<std::size_t>(row)] && columns_read_[static_cast<std::size_t>(column)];
+    }
+    /// Full-kernel index of the q-th word of a neuron of a border class.
+    int word_index(int border, int q) const {
+        const auto& index = classes_[static_cast<std::size_t>(border)].index;
+        return index[static_cast<std::size_t>(q) % index.size()];
+    }
+
+    /// T18: words of a window's patch, and how many of them the window to its left shares.
+    int patch_words(int window) const;
+    int shared_words(int window) const;
+
+  private:
+    struct Border {
+        std::vector<int> index;                 ///< full-kernel words that exist
+        std::vector<std::int64_t> edges, most;  ///< after 0, 1, ... words: edges so far, weight that remains
+    };
+    struct Span {
+        int first, last;
+    };
+
+    void gather_position(const Map& map, int row, int column, int group, Word* bits) const;
+    void sharp_bounds(const Word* x, const Word* w, int border, Evaluation& result) const;
+    int matches(const Word* x, const Word* w, int border, int k) const;
+    Span input_columns(int window) const;
+    int column_words(int window, int column) const;
+    bool aligned() const { return (plan_.in_channels / plan_.groups) % config_.word == 0; }
+
+    StagePlan plan_;
+    Config config_;
+    std::vector<Border> classes_;
+    std::vector<std::uint8_t> rows_read_, columns_read_;
+    std::vector<std::int64_t> zeros_;
+    int max_words_ = 0;
+};
+
+}  // namespace o3bnn::accel

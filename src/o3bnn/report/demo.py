@@ -1,0 +1,149 @@
+"""`o3bnn demo`: the shipped models on shipped digits, with and without pruning, on the terminal and as a page."""
+
+import os
+import secrets
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from o3bnn.errors import InputError
+from o3bnn.report import shipped
+from o3bnn.report.document import Json, document, model_document
+from o3bnn.report.measure import TABLE_WORDS, Measurement, measure
+from o3bnn.report.tables import count, kilobytes, microseconds, percent, plain_or_rich, pruning_table, ratio
+from o3bnn.report.words import rounds_text, speed_words, structure, threads_text
+
+DEFAULT_OUTPUT = Path("o3bnn-demo.html")
+PAGE_EXTRA = "the page needs jinja2 and matplotlib: pip install 'o3bnn[report]'"
+PAGE_MODULES = ("jinja2", "markupsafe", "matplotlib")
+
+Render = Callable[[Json, Sequence[Measurement], npt.NDArray[np.uint8], str], str]
+
+
+def run(output: Path = DEFAULT_OUTPUT, *, threads: int | None = None, console: Console | None = None) -> Json:
+    """Measure every shipped model, print what was found to `console` (if any), and write the page to `output`.
+
+    threads: how many the engine uses, 1 by default: times on one thread are the easiest to compare.
+
+    Returns:
+        The JSON document; its `page` is the path of the page, or None where the `report` extra is not installed.
+
+    Raises:
+        InputError: `output` cannot be written. Found out first, before any work.
+        DifferentBitsError: two modes of the engine, or the engine and the reference, do not give the same bits.
+    """
+    _check_output(output)
+    render = page_renderer()
+    threads = 1 if threads is None else threads
+    images, labels = shipped.shipped_samples()
+    measurements = []
+    for name in shipped.MODELS:
+        with _status(console, f"running {name}"):
+            network, size = shipped.shipped_model(name), shipped.shipped_model_bytes(name)
+            measurements.append(measure(name, network, size, images, labels, threads))
+        if console is not None:
+            print_model(console, measurements[-1], threads)
+    doc: Json = {**document(measurements, threads), "page": None}
+    if render is not None:
+        with _status(console, "drawing the page"):
+            write_whole(output, render(doc, measurements, images, _command(output, threads)))
+        doc["page"] = str(output)
+    if console is not None:
+        console.print(f"Page: {output}" if render is not None else f"No page: {PAGE_EXTRA}", soft_wrap=True)
+    return doc
+
+
+def page_renderer() -> Render | None:
+    """What draws the page, or None where the `report` extra is not installed."""
+    try:
+        from o3bnn.report.page import render
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in PAGE_MODULES:
+            return None
+        raise
+    return render
+
+
+def print_model(console: Console, m: Measurement, threads: int) -> None:
+    """Print what was found out about one model."""
+    model = model_document(m)
+    accuracy, same = model["accuracy"], model["same_bits"]
+    lines = (
+        f"{accuracy['correct']} of {accuracy['images']} digits recognized ({percent(accuracy['share'])}): "
+        "the first of the MNIST test set, in its own order",
+        f"{kilobytes(m.file_bytes)} file, {count(model['binary_weights'])} one-bit weights: {structure(model)}",
+        f"{count(same['bits'])} bits of all stages and {count(same['logits'])} logits are equal with pruning "
+        f"{', '.join(same['modes'])}; on {same['reference_images']} images also to the NumPy reference",
+    )
+    console.print(m.name, style="bold")
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    console.print()
+    for word in TABLE_WORDS:
+        console.print(pruning_table(m.profile(word), plain_or_rich(console)))
+        console.print()
+    console.print(time_table(console, model, f"{threads_text(threads)}, {m.isa}"))
+    for sentence in speed_words(model):
+        console.print(str(sentence), soft_wrap=True)
+    console.print()
+
+
+def time_table(console: Console, model: Json, how: str) -> Table:
+    """Median and quartiles of the time per image in each mode, and the speed over no pruning."""
+    timing = model["timing"]
+    table = Table(
+        title=f"Time per image, end-to-end Engine.run, batch of {timing['batch']}, {how}; {rounds_text([model])}",
+        title_justify="left",
+        title_style="bold",
+        box=plain_or_rich(console),
+        pad_edge=False,
+    )
+    table.add_column("pruning")
+    for heading in ("median", "quartiles", "speed over off"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for mode, times in timing["modes"].items():
+        low, high = map(microseconds, times["quartiles_s"])
+        speed = timing["speedup_over_off"].get(mode)
+        cells = (microseconds(times["median_s"]), f"{low} to {high}", ratio(speed["median"]) if speed else "-")
+        table.add_row(mode, *cells)
+    return table
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it appears whole or not at all; raises `InputError` where that fails."""
+    temporary = path.with_name(f".o3bnn-{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}: check the folder and the disk") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_output(path: Path) -> None:
+    """Raise `InputError` where a page cannot be written to `path`, as far as that shows beforehand."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {folder}: make it first")
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {path}: it is not a file: give the path of an HTML file")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"cannot write {path}: no permission to write to the folder {folder}")
+
+
+def _status(console: Console | None, text: str) -> AbstractContextManager[object]:
+    return console.status(text) if console is not None and console.is_terminal else nullcontext()
+
+
+def _command(output: Path, threads: int) -> str:
+    words = ["o3bnn", "demo"]
+    words += ["--threads", str(threads)] if threads != 1 else []
+    words += ["--output", str(output)] if output != DEFAULT_OUTPUT else []
+    return shlex.join(words)

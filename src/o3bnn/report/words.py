@@ -1,0 +1,71 @@
+"""Sentences and rows made from the demo's JSON document, the same on the terminal and on the page."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from o3bnn.report.document import Json
+from o3bnn.report.tables import ratio
+
+Row = tuple[str, str, Json, str]
+
+
+class SpeedWords(NamedTuple):
+    """One sentence about a speed, in three pieces around its figure."""
+
+    before: str
+    value: float
+    text: str
+    after: str
+
+    def __str__(self) -> str:
+        return f"{self.before} {self.text} {self.after}"
+
+
+def speed_words(model: Json) -> list[SpeedWords]:
+    """How the pruning modes compare with no pruning; says so where pruning is slower."""
+    subjects = {"on": "Pruning in every stage is", "auto": f"The automatic choice{automatic_choice(model)} is"}
+    sentences = []
+    for mode, speed in model["timing"]["speedup_over_off"].items():
+        low, high = speed["quartiles"]
+        verdict = ": slower here" if high < 1 else "" if low > 1 else ", no clear difference"
+        after = f"as fast as no pruning{verdict} (half of the rounds: {ratio(low)} to {ratio(high)})."
+        sentences.append(SpeedWords(subjects[mode], speed["median"], ratio(speed["median"]), after))
+    return sentences
+
+
+def automatic_choice(model: Json) -> str:
+    """In how many stages the automatic mode runs the pruning kernel; empty where the kernels' names do not tell."""
+    modes = model["timing"]["modes"]
+    kernels = zip(modes["off"]["kernels"], modes["on"]["kernels"], modes["auto"]["kernels"], strict=True)
+    different = [(on == auto) for off, on, auto in kernels if off != on]
+    return f", pruning in {sum(different)} of {len(different)} stages," if different else ""
+
+
+def threads_text(threads: int) -> str:
+    """'1 thread', '4 threads'."""
+    return f"{threads} thread{'' if threads == 1 else 's'}"
+
+
+def rounds_text(models: Sequence[Json]) -> str:
+    """How many rounds each model was timed for."""
+    return ", ".join(f"{model['name']}: {model['timing']['rounds']} rounds" for model in models)
+
+
+def structure(model: Json) -> str:
+    """The shapes of the stages' outputs in order: '26 x 26 x 16, 12 x 12 x 32, 128, 10'."""
+    return " → ".join(f"{stage['name']} {_shape(stage)}" for stage in model["stages"])
+
+
+def _shape(stage: Json) -> str:
+    shape: list[int] = stage["out_shape"]
+    return str(shape[-1]) if stage["kind"] == "dense" else " x ".join(map(str, shape))
+
+
+def table_rows(profile: Json) -> list[Row]:
+    """Rows of a table of edges: name, role, counts and style (empty, or of a total)."""
+    rows: list[Row] = [(stage["name"], stage["role"], stage["edges"], "") for stage in profile["stages"]]
+    totals: list[tuple[str, Any, str]] = [
+        ("binary stages", profile["edges"], "total first"),
+        ("all stages", profile["all_stages"], "total"),
+    ]
+    return rows + [(name, "", edges, style) for name, edges, style in totals]
