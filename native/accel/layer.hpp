@@ -46,6 +46,10 @@ class Layer {
 
     /// Edges (plane edges) and words of a neuron of a border class.
     std::int64_t edges(int border) const { return classes_[static_cast<std::size_t>(border)].edges.back(); }
+    /// Edges in the first `words` words of a neuron.
+    std::int64_t edges_after(int border, int words) const {
+        return classes_[static_cast<std::size_t>(border)].edges[static_cast<std::size_t>(words)];
+    }
     int words(int border) const { return static_cast<int>(classes_[static_cast<std::size_t>(border)].index.size()) * plan_.planes; }
     int max_words() const { return max_words_; }
 

@@ -59,13 +59,13 @@ void flatten_bits(const Shape& shape, const Word* map, Word* flat) {
 
 void gather_bits(const Stage& stage, const Word* map, std::size_t y, std::size_t x, std::size_t group, Word* patch) {
     const std::size_t inputs = stage.group_inputs, pixel_words = stage.in.pixel_words();
-    const bool whole_words = inputs % kWordBits == 0;
+    const bool copies_words = stage.groups == 1 && inputs % kWordBits == 0;
     const std::size_t c = stage.border_class(y * stage.conv.width + x);
-    if (!whole_words || static_cast<std::size_t>(stage.fan_in(c)) < stage.full_fan_in)
+    if (!copies_words || static_cast<std::size_t>(stage.fan_in(c)) < stage.full_fan_in)
         std::fill_n(patch, stage.words, Word{0});
     for_each_run(stage, y, x, [&](std::size_t edge, std::size_t pixel, std::size_t pixels) {
         const Word* source = map + pixel * pixel_words;
-        if (whole_words && stage.groups == 1) {
+        if (copies_words) {
             std::copy_n(source, pixels * pixel_words, patch + edge / kWordBits);
             return;
         }

@@ -20,6 +20,10 @@ class UnsupportedModuleError(O3bnnError):
     """A PyTorch module that has no exact integer form here."""
 
 
+class UnsupportedGraphError(O3bnnError):
+    """An ONNX or TensorFlow Lite file that is damaged, or whose graph has no exact integer form here."""
+
+
 class InputError(O3bnnError):
     """Images or arguments of a wrong shape, type or value."""
 

@@ -14,10 +14,10 @@ def demo_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT", help="Page to write (.html).")
     ] = demo.DEFAULT_OUTPUT,
-    threads: Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Threads to run on.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Threads to run and time on.")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Show edge pruning on the models that come along."""
+    """Run the models that come with o3bnn, and write a page about the edges that they skip."""
     document = demo.run(output, threads=threads, console=None if json else results())
     if json:
         print_json(document)

@@ -1,5 +1,6 @@
 """The CPU engine: native kernels behind NumPy arrays."""
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Literal, get_args
@@ -18,21 +19,26 @@ Images = npt.NDArray[np.uint8]
 
 MAX_THREADS = 1024
 
-# Dense edges that one thread works through between two looks at pending signals (Ctrl-C): some 50 ms on a slow core.
-_EDGES_PER_LOOK = 1 << 31
+# What one thread works through between two looks at pending signals (Ctrl-C): some 0.1 s. Measured in dense edges of
+# long fan-in; a neuron and a pixel count as some edges more: short neurons and small networks are mostly overhead.
+_WORK_PER_LOOK = 1 << 32
+_EDGES_PER_NEURON = 512
+_EDGES_PER_PIXEL = 64
 _IMAGES_PER_LOOK = 4
+_PROFILE_SLOWDOWN = 8
 
 
 class Engine:
     """A network ready to run. Immutable; one engine may be used from several Python threads at the same time.
 
-    network: what to run. threads: how many CPU threads share the images of a call; by default one for each CPU that this
-    process may use. pruning: `on` evaluates edge words of 64 until each neuron is decided and leaves settled windows alone
-    (exactly what `profile(word=64)` counts), `off` evaluates every edge, `auto` chooses per stage; all give the same bits.
+    network: what to run. threads: how many CPU threads share the images of a call; by default one for each CPU that
+    this process may use. pruning: `off` evaluates every edge; `on` evaluates words of 64 edges until each neuron is
+    decided, and leaves settled windows alone (exactly what `profile(word=64)` counts); `auto` chooses per stage. All
+    three give the same bits.
 
-    Images are uint8 [n, height, width, channels] as the network's input says ([n, height, width] will do for one channel),
-    contiguous or not; n = 0 is fine. Every method raises `InputError` for anything else. The instruction set is the best
-    that the machine has; the environment variable `O3BNN_ISA` forces one by name when an engine is made.
+    Images are uint8 [n, height, width, channels] as the network's input says ([n, height, width] will do for one
+    channel), contiguous or not; n = 0 is fine. Every method raises `InputError` for anything else. The instruction set
+    is the best that the machine has; the environment variable `O3BNN_ISA` forces one by name when an engine is made.
 
     Errors: `InputError` for a bad argument, or an instruction set that is unknown or not available.
     """
@@ -48,6 +54,7 @@ class Engine:
         self._isa = _choose_isa()
         self._native = _native.Engine(native_plan(network, pruning), self._isa, self._threads)
         self._dense_edges = self._native.dense_edges()
+        self._work = _work(network, sum(self._dense_edges))
 
     @property
     def network(self) -> Network:
@@ -76,12 +83,13 @@ class Engine:
     def run(self, images: Images) -> npt.NDArray[np.float32]:
         """Logits: float32 [n, classes]."""
         output = self._network.output
-        with np.errstate(over="ignore"):  # a finite scale may still take a sum beyond float32: that is an infinite logit
+        with np.errstate(over="ignore"):  # a sum times a finite scale may exceed float32: that is an infinite logit
             return self.sums(images).astype(np.float32) * output.scale + output.offset
 
     def predict(self, images: Images) -> npt.NDArray[np.int64]:
         """Class of the greatest logit, the lowest on ties: int64 [n]."""
-        return self.run(images).argmax(axis=1).astype(np.int64, copy=False)
+        classes: npt.NDArray[np.int64] = self.run(images).argmax(axis=1).astype(np.int64, copy=False)
+        return classes
 
     def sums(self, images: Images) -> npt.NDArray[np.int32]:
         """Signed sums 2m - K of the output stage: int32 [n, classes]."""
@@ -108,14 +116,13 @@ class Engine:
         images = self._check(images)
         check_word(word, bounds)
         totals = np.zeros((len(self._dense_edges), 5), np.int64)
-        for part in self._parts(len(images), slowdown=16):
-            totals += np.array(
-                self._native.profile(np.ascontiguousarray(images[part]), word, bounds == "sharp"), np.int64
-            ).reshape(totals.shape)
-        output = len(images) * self._network.output.in_features * self._network.output.classes
+        for part in self._parts(len(images), slowdown=_PROFILE_SLOWDOWN):
+            counts = self._native.profile(np.ascontiguousarray(images[part]), word, bounds == "sharp")
+            totals += np.array(counts, np.int64).reshape(totals.shape)
         edges = [
-            EdgeCounts(len(images) * dense, *map(int, row)) for dense, row in zip(self._dense_edges, totals, strict=True)
+            EdgeCounts(len(images) * dense, *row) for dense, row in zip(self._dense_edges, totals.tolist(), strict=True)
         ]
+        output = len(images) * self._network.output.in_features * self._network.output.classes
         edges.append(EdgeCounts(output, output))
         stages = tuple(stage_entry(self._network, index, counts) for index, counts in enumerate(edges))
         return PruningProfile(word, bounds, len(images), stages)
@@ -123,7 +130,10 @@ class Engine:
     def _check(self, images: Images) -> Images:
         """The images as uint8 [n, height, width, channels], or an `InputError` that says what to change."""
         height, width, channels = shape = self._network.input.shape
-        images = np.asarray(images)
+        try:
+            images = np.asarray(images)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"images are not an array ({error}): pass a uint8 NumPy array") from error
         if images.dtype != np.uint8:
             raise InputError(f"images are {images.dtype}: pass uint8 pixels 0..255, the network encodes them itself")
         if images.ndim == 3 and channels == 1 and images.shape[1:] == (height, width):
@@ -131,14 +141,22 @@ class Engine:
         if images.shape == shape or (channels == 1 and images.shape == (height, width)):
             raise InputError(f"images of shape {images.shape} lack the batch axis: pass images[None] for a single one")
         if images.ndim != 4 or images.shape[1:] != shape:
-            raise InputError(f"images have shape {images.shape}, but {self._network.name!r} reads (n, {height}, {width}, {channels})")
+            raise InputError(
+                f"images have shape {images.shape}, but the network reads (n, {height}, {width}, {channels}): "
+                "scale and crop them, channels last"
+            )
         return images
 
     def _parts(self, n: int, slowdown: int = 1) -> Iterator[slice]:
         """Cut n images into calls that are short enough for Ctrl-C to work between them."""
-        edges = max(1, sum(self._dense_edges)) * slowdown
-        size = self._threads * max(_IMAGES_PER_LOOK, _EDGES_PER_LOOK // edges)
+        size = self._threads * max(_IMAGES_PER_LOOK, _WORK_PER_LOOK // (self._work * slowdown))
         return (slice(start, min(n, start + size)) for start in range(0, n, size))
+
+
+def _work(network: Network, dense_edges: int) -> int:
+    """Work of one image, in edges; see _WORK_PER_LOOK."""
+    neurons = sum(stage.geometry.outputs for stage in network.stages) + network.output.classes
+    return dense_edges + _EDGES_PER_NEURON * neurons + _EDGES_PER_PIXEL * math.prod(network.input.shape)
 
 
 def _thread_count(threads: int | None) -> int:
@@ -146,7 +164,7 @@ def _thread_count(threads: int | None) -> int:
         usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(MAX_THREADS, usable)
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
-        raise InputError(f"threads = {threads!r} is not an integer in 1..{MAX_THREADS}; leave it out to use every CPU")
+        raise InputError(f"threads = {threads!r} is not an integer in 1..{MAX_THREADS}: leave it out to use every CPU")
     return threads
 
 

@@ -71,10 +71,9 @@ class ConvGeometry:
 
     def __post_init__(self) -> None:
         for field in ("in_height", "in_width", "in_channels", "out_channels", "groups"):
-            _check_range(field, getattr(self, field), 1, 1 << 24)
-        for field, low in (("kernel", 1), ("stride", 1), ("padding", 0)):
-            for value in getattr(self, field):
-                _check_range(field, value, low, MAX_SIDE)
+            check_range(field, getattr(self, field), 1, 1 << 24)
+        for field, length, low in (("kernel", 2, 1), ("stride", 2, 1), ("padding", 4, 0)):
+            check_sides(field, getattr(self, field), length, low)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise InvalidNetworkError(
                 f"groups = {self.groups} does not divide {self.in_channels} input and {self.out_channels} output channels"
@@ -85,12 +84,17 @@ class ConvGeometry:
             raise InvalidNetworkError(
                 f"kernel {self.kernel} does not fit a map of {self.in_height} x {self.in_width} with padding {self.padding}"
             )
-        if max(self.in_height * self.in_width * self.in_channels, self.outputs) > MAX_MAP:
+        if max(self._padded_elements, self.outputs) > MAX_MAP:
             raise InvalidNetworkError(f"a feature map has more than {MAX_MAP} elements")
         if self.full_fan_in > MAX_FAN_IN:
             raise InvalidNetworkError(f"fan-in {self.full_fan_in} is above {MAX_FAN_IN}")
         if self.class_count * self.full_fan_in > MAX_CLASS_EDGES:
             raise InvalidNetworkError(f"{self.class_count} border classes of fan-in {self.full_fan_in} are too many")
+
+    @property
+    def _padded_elements(self) -> int:
+        top, left, bottom, right = self.padding
+        return (self.in_height + top + bottom) * (self.in_width + left + right) * self.in_channels
 
     @property
     def out_height(self) -> int:
@@ -162,10 +166,18 @@ class Pooling:
 
     def __post_init__(self) -> None:
         for field in ("size", "stride"):
-            for value in getattr(self, field):
-                _check_range(f"pooling {field}", value, 1, MAX_SIDE)
+            check_sides(f"pooling {field}", getattr(self, field), 2, 1)
 
 
-def _check_range(field: str, value: int, low: int, high: int) -> None:
+def check_sides(field: str, sides: object, length: int, low: int) -> None:
+    """Raise `InvalidNetworkError` unless `sides` is a tuple of `length` integers in low..MAX_SIDE."""
+    if not isinstance(sides, tuple) or len(sides) != length:
+        raise InvalidNetworkError(f"{field} = {sides!r} is not a tuple of {length} integers")
+    for value in sides:
+        check_range(field, value, low, MAX_SIDE)
+
+
+def check_range(field: str, value: object, low: int, high: int) -> None:
+    """Raise `InvalidNetworkError` unless `value` is an integer in low..high."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise InvalidNetworkError(f"{field} = {value!r} is not an integer in {low}..{high}")

@@ -16,7 +16,15 @@ import numpy.typing as npt
 
 from o3bnn.errors import InvalidNetworkError
 from o3bnn.model import packing
-from o3bnn.model.geometry import MAX_MAP, ConvGeometry, Pooling, output_size
+from o3bnn.model.geometry import (
+    MAX_FAN_IN,
+    MAX_MAP,
+    ConvGeometry,
+    Pooling,
+    check_range,
+    check_sides,
+    output_size,
+)
 
 PaddingMode = Literal["zero", "minus_one", "plus_one"]
 PADDING_MODES: tuple[PaddingMode, ...] = ("zero", "minus_one", "plus_one")
@@ -51,8 +59,11 @@ class InputEncoding:
         ConvGeometry(self.height, self.width, self.channels, 1)
         _check_array("input table", self.table, np.int16, (256,))
         cover = self.cover or (self.height, self.width)
-        if cover[0] < self.height or cover[1] < self.width or max(cover) > 1 << 16:
-            raise InvalidNetworkError(f"input cover {cover} does not cover {self.height} x {self.width}")
+        check_sides("input cover", cover, 2, 1)
+        if cover[0] < self.height or cover[1] < self.width or cover[0] * cover[1] * self.channels > MAX_MAP:
+            raise InvalidNetworkError(
+                f"input cover {cover} does not cover {self.height} x {self.width}, or has more than {MAX_MAP} elements"
+            )
         object.__setattr__(self, "cover", cover)
         _freeze(self, "table")
 
@@ -142,8 +153,11 @@ class ConvStage(_Stage):
         if self.padding_mode not in PADDING_MODES:
             raise InvalidNetworkError(f"{self.name}: padding mode {self.padding_mode!r} is not one of {PADDING_MODES}")
         _check_array(f"{self.name}: decisive bits", self.decisive_bit, np.uint8, (self.geometry.out_channels,))
-        if np.any(self.decisive_bit > 1):
-            raise InvalidNetworkError(f"{self.name}: a decisive bit is neither 0 nor 1")
+        wrong = np.flatnonzero(self.decisive_bit > 1)
+        if len(wrong):
+            raise InvalidNetworkError(
+                f"{self.name}: decisive bit {self.decisive_bit[wrong[0]]} of channel {wrong[0]} is neither 0 nor 1"
+            )
         _freeze(self, "decisive_bit")
         height, width, _ = self.out_shape
         if height < 1 or width < 1:
@@ -203,12 +217,16 @@ class OutputStage:
     def __post_init__(self) -> None:
         _check_name(self.name)
         classes = len(self.weights) if isinstance(self.weights, np.ndarray) and self.weights.ndim == 2 else 0
-        ConvGeometry(1, 1, self.in_features, classes)
+        check_range(f"{self.name}: in_features", self.in_features, 1, MAX_FAN_IN)
+        check_range(f"{self.name}: classes (rows of its weights)", classes, 1, MAX_MAP)
         _check_weights(self.name, self.weights, classes, self.in_features)
         for field_name, array in (("scale", self.scale), ("offset", self.offset)):
             _check_array(f"{self.name}: {field_name}", array, np.float32, (classes,))
-            if not np.all(np.isfinite(array)):
-                raise InvalidNetworkError(f"{self.name}: {field_name} is not finite")
+            wrong = np.flatnonzero(~np.isfinite(array))
+            if len(wrong):
+                raise InvalidNetworkError(
+                    f"{self.name}: {field_name} of class {wrong[0]} is {array[wrong[0]]}: it must be finite"
+                )
         _freeze(self, "weights", "scale", "offset")
 
     @property
@@ -240,6 +258,9 @@ class Network:
         object.__setattr__(self, "stages", tuple(self.stages))
         object.__setattr__(self, "class_names", tuple(self.class_names))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        for text in (*self.class_names, *self.metadata, *self.metadata.values()):
+            if not isinstance(text, str):
+                raise InvalidNetworkError(f"class names and metadata are text, not {text!r}")
         if len(self.stages) > MAX_STAGES:
             raise InvalidNetworkError(f"{len(self.stages)} stages are more than {MAX_STAGES}")
         names = [stage.name for stage in self.stages] + [self.output.name]
@@ -272,8 +293,13 @@ class Network:
         if stage.geometry.full_fan_in * magnitude >= MAX_SUM:
             raise InvalidNetworkError(f"{stage.name}: sums overflow 32 bits")
         low, high = stage.score_limits(magnitude)
-        if np.any(stage.thresholds < low[:, None]) or np.any(stage.thresholds > high[:, None] + 1):
-            raise InvalidNetworkError(f"{stage.name}: a threshold is outside of least score .. greatest score + 1")
+        outside = np.argwhere((stage.thresholds < low[:, None]) | (stage.thresholds > high[:, None] + 1))
+        if len(outside):
+            border, channel = outside[0]
+            raise InvalidNetworkError(
+                f"{stage.name}: threshold {stage.thresholds[border, channel]} of channel {channel}, border class {border}, "
+                f"is outside of {low[border]}..{high[border] + 1}"
+            )
 
     @property
     def out_shapes(self) -> tuple[MapShape, ...]:

@@ -30,8 +30,11 @@ def pack(bits: npt.NDArray[np.uint8] | npt.NDArray[np.bool_]) -> Words:
 
 def unpack(words: Words, n: int) -> Bits:
     """Inverse of `pack`: uint64 [..., word_count(n)] -> uint8 [..., n] of 0/1."""
+    if words.shape[-1] != word_count(n):
+        raise ValueError(f"{n} bits are {word_count(n)} words, not {words.shape[-1]}")
     octets = np.ascontiguousarray(words.astype("<u8", copy=False)).view(np.uint8)
-    return np.unpackbits(octets.reshape(*words.shape[:-1], -1), axis=-1, count=n, bitorder="little")
+    octets = octets.reshape(*words.shape[:-1], words.shape[-1] * 8)
+    return np.unpackbits(octets, axis=-1, count=n, bitorder="little")
 
 
 def padding_is_zero(words: Words, n: int) -> bool:
@@ -44,4 +47,4 @@ def padding_is_zero(words: Words, n: int) -> bool:
 
 def popcount(words: Words) -> npt.NDArray[np.int64]:
     """Number of ones in each row: uint64 [..., w] -> int64 [...]."""
-    return np.bitwise_count(words).sum(axis=-1, dtype=np.int64)
+    return np.asarray(np.bitwise_count(words).sum(axis=-1, dtype=np.int64), np.int64)

@@ -45,8 +45,8 @@ def model_document(m: Measurement) -> Json:
         },
         "pruning": [pruning_document(m.profile(word)) for word in TABLE_WORDS],
         "evaluated_by_word": {
-            bounds: {str(word): 1 - m.profile(word, bounds).total("binary").pruned_share for word in words}
-            for bounds, words in (("simple", WORDS), ("sharp", SHARP_WORDS))
+            "simple": {str(word): m.evaluated_share(word) for word in WORDS},
+            "sharp": {str(word): m.evaluated_share(word, "sharp") for word in SHARP_WORDS},
         },
         "image_shares": [float(share) for share in m.image_shares],
         "timing": timing_document(m),

@@ -64,6 +64,10 @@ class Measurement:
     def profile(self, word: int, bounds: Bounds = "simple") -> PruningProfile:
         return self.profiles[bounds, word]
 
+    def evaluated_share(self, word: int, bounds: Bounds = "simple") -> float:
+        """Evaluated share of the binary stages' edges, 0..1."""
+        return 1 - self.profile(word, bounds).total("binary").pruned_share
+
 
 def measure(
     name: str, network: Network, file_bytes: int, images: Images, labels: Labels, threads: int = 1

@@ -29,6 +29,7 @@ def render(doc: Json, measurements: Sequence[Measurement], images: Images, comma
     return _template().render(
         doc=doc,
         title=TITLE,
+        how_many={1: "One", 2: "Two", 3: "Three"}.get(len(measurements), str(len(measurements))),
         command=command,
         css=_text("demo.css"),
         sprite=pictures.png_uri(pictures.sprite(images[..., 0])),

@@ -45,9 +45,10 @@ def pruning_bars(name: str, profile: PruningProfile) -> str:
 def evaluated_by_word(name: str, measurement: Measurement) -> str:
     """Lines: the evaluated share of every binary stage, and of all together, against the word width B."""
     labels = [stage.name for stage in measurement.profile(1).stages if stage.role == "binary"]
+    labels = labels if len(labels) > 1 else []  # a single stage is the total
     lines = {label: [_stage_share(measurement.profile(word), label) for word in WORDS] for label in labels}
-    total = [1 - measurement.profile(word).total("binary").pruned_share for word in WORDS]
-    sharp = [1 - measurement.profile(word, "sharp").total("binary").pruned_share for word in SHARP_WORDS]
+    total = [measurement.evaluated_share(word) for word in WORDS]
+    sharp = [measurement.evaluated_share(word, "sharp") for word in SHARP_WORDS]
     with drawing(height=2.9) as (figure, axes):
         for values in lines.values():
             axes.plot(WORDS, values, color=MUTED, linewidth=1.2)
@@ -85,7 +86,7 @@ def shares_by_class(name: str, measurement: Measurement) -> str:
         axes.set_ylim(len(classes) - 0.4, -0.6)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("evaluated share of the binary stages' edges")
-        _percent_axis(axes, "x")
+        _percent_axis(axes, "x", decimals=None)
         return to_inline(figure, name, f"Median evaluated share by digit: {', '.join(described)}.")
 
 
@@ -145,9 +146,9 @@ def _stage_share(profile: PruningProfile, name: str) -> float:
     return next(1 - stage.edges.pruned_share for stage in profile.stages if stage.name == name)
 
 
-def _percent_axis(axes: Axes, which: str) -> None:
+def _percent_axis(axes: Axes, which: str, decimals: int | None = 0) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axis.set_major_formatter(PercentFormatter(1, decimals=decimals))
     axis.grid(True)
 
 

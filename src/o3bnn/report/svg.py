@@ -34,6 +34,7 @@ WIDTH_INCHES = 5.2
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "o3bnn",
+    "text.parse_math": False,  # stage names are names, also with a dollar sign
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": INK,

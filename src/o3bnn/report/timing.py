@@ -30,7 +30,7 @@ class Timings:
         return low, high
 
     def speedup(self, name: str, over: str) -> tuple[float, float, float]:
-        """How many times faster `name` is than `over`: lower quartile, median and upper quartile of the rounds' ratios."""
+        """How many times as fast as `over` `name` is: lower quartile, median and upper quartile over the rounds."""
         pairs = zip(self.seconds[over], self.seconds[name], strict=True)
         low, middle, high = statistics.quantiles((slow / fast for slow, fast in pairs), n=4, method="inclusive")
         return low, middle, high

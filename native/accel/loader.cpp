@@ -1,0 +1,73 @@
+#include "accel/units.hpp"
+
+namespace o3bnn::accel {
+
+bool Loader::operate(Cycle now) {
+    bool progress = false;
+    for (Group& g : state_.groups) {
+        advance_oldest(state_, g);
+        progress |= finish_loaded(g, now);
+    }
+    const int groups = static_cast<int>(state_.groups.size());
+    const bool spilled = state_.layer.plan().spilled_in;
+    int budget = state_.config.loader_words, idle = 0;
+    while (budget > 0 && idle < groups && !(spilled && !state_.dram.available())) {
+        Group& g = state_.groups[static_cast<std::size_t>(turn_)];
+        turn_ = (turn_ + 1) % groups;
+        if (g.remaining <= 0) {
+            ++idle;
+            continue;
+        }
+        idle = 0;
+        --budget;
+        --g.remaining;
+        state_.counters.slot_writes += state_.plan.lanes;
+        ++state_.counters.map_reads;
+        if (spilled) {
+            state_.dram.take(state_.config.word);
+            state_.counters.dram_map_bits += state_.config.word;
+        }
+        progress = true;
+        finish_loaded(g, now);
+    }
+    count_occupancy();
+    return progress;
+}
+
+/// Opens windows whose last word is written, and begins the next load where it fits.
+bool Loader::finish_loaded(Group& g, Cycle now) {
+    bool progress = false;
+    while (true) {
+        if (g.remaining < 0 && !begin(g)) return progress;
+        if (g.remaining > 0) return progress;
+        scoreboard_.open(g, g.loaded);
+        if (state_.trace.on(now))
+            state_.trace.add({now, Event::load, state_.stage, g.index, g.first + g.loaded, 0, -1, g.end[static_cast<std::size_t>(g.loaded)], -1});
+        ++g.loaded;
+        g.remaining = -1;
+        progress = true;
+        advance_oldest(state_, g);
+    }
+}
+
+/// T19, T20: whether the next window may be loaded.
+bool Loader::begin(Group& g) {
+    const int next = g.loaded;
+    if (next >= g.count || next > g.oldest + state_.config.depth || next - g.retired >= state_.ring_size()) return false;
+    const auto w = static_cast<std::size_t>(next);
+    const int held_from = g.oldest < next ? g.begin[static_cast<std::size_t>(g.oldest)] : g.begin[w];
+    if (g.end[w] - held_from > state_.config.slot_words) return false;
+    g.remaining = g.end[w] - (next > 0 ? g.end[w - 1] : 0);
+    return true;
+}
+
+void Loader::count_occupancy() {
+    for (const Group& g : state_.groups) {
+        if (g.oldest >= g.loaded) continue;
+        const int words = g.end[static_cast<std::size_t>(g.loaded - 1)] - g.begin[static_cast<std::size_t>(g.oldest)];
+        state_.counters.slot_word_cycles += words;
+        state_.counters.slot_words_peak = std::max<std::int64_t>(state_.counters.slot_words_peak, words);
+    }
+}
+
+}  // namespace o3bnn::accel

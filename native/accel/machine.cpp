@@ -1,0 +1,105 @@
+#include "accel/machine.hpp"
+
+namespace o3bnn::accel {
+namespace {
+
+constexpr Cycle kPatience = 500;  ///< cycles without progress after which the machine is dead
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+WeightStream make_stream(const Config& config, const std::vector<StagePlan>& stages, Dram& dram) {
+    WeightStream stream(config, dram);
+    for (const StagePlan& stage : stages)
+        for (const PassPlan& pass : stage.passes)
+            stream.add(pass, stage.edge_words, stage.windows() == 1 && stage.positions() == 1);
+    return stream;
+}
+
+/// Edges of all neurons that a window reads, of the constant ones (where machines prune) and of those never evaluated.
+void count_edges(const Layer& layer, const Config& config, const std::vector<std::uint8_t>& evaluated, Counters& counters) {
+    const StagePlan& plan = layer.plan();
+    for (int y = 0; y < plan.rows; ++y) {
+        for (int x = 0; x < plan.columns; ++x) {
+            if (!layer.read(y, x)) continue;
+            const int border = layer.border(y, x);
+            counters.dense += layer.edges(border) * plan.channels;
+            for (int c = 0; c < plan.channels; ++c) {
+                if (evaluated[at((y * plan.columns + x) * plan.channels + c)]) continue;
+                const bool constant = config.prune && layer.constant(border, c) >= 0;
+                (constant ? counters.constant : counters.pooling) += layer.edges(border);
+            }
+        }
+    }
+}
+
+}  // namespace
+
+Machine::Machine(const Config& config, std::vector<StagePlan> stages) : config_(config), stages_(std::move(stages)) {
+    for (const StagePlan& stage : stages_) layers_.emplace_back(stage, config_);
+}
+
+Result Machine::run(const Map& image, Trace trace) const {
+    Result result;
+    Dram dram(config_.dram_bits);
+    WeightStream stream = make_stream(config_, stages_, dram);
+    Cycle now = 0;
+    std::size_t pass = 0;
+    std::int64_t next_neuron = 0;
+    result.counters.resize(stages_.size());
+    Map in = image;
+    for (std::size_t s = 0; s < stages_.size(); ++s) {
+        const StagePlan& plan = stages_[s];
+        Counters& counters = result.counters[s];
+        counters.channel_words.assign(at(plan.channels), 0);
+        std::vector<std::uint8_t> claimed(at(plan.rows * plan.columns) * at(plan.channels), 0);
+        Map out(at(plan.windows()) * at(plan.channels), 0);
+        result.sums.assign(plan.output ? at(plan.channels) : 0, 0);
+        for (const PassPlan& pass_plan : plan.passes) {
+            State state{config_, layers_[s], pass_plan, stream, dram, counters, trace, static_cast<int>(s), pass, in, out, result.sums, claimed, next_neuron};
+            stream.start(pass, counters);
+            prepare(state);
+            run_pass(state, now);
+            stream.finish(pass++);
+            ++counters.passes;
+        }
+        count_edges(layers_[s], config_, claimed, counters);
+        if (!plan.output) result.maps.push_back(out);
+        in = std::move(out);
+    }
+    result.events = std::move(trace.events);
+    return result;
+}
+
+void Machine::run_pass(State& state, Cycle& now) const {
+    Scoreboard scoreboard(state);
+    Retire retire(state);
+    Decide decide(state, scoreboard);
+    Issue issue(state, scoreboard);
+    Dispatch dispatch(state, scoreboard);
+    Loader loader(state, scoreboard);
+    const Cycle first = now;
+    Cycle last_progress = now;
+    for (;; ++now) {
+        state.dram.refill();
+        bool progress = retire.operate(now);
+        for (Pe& pe : state.pes) {
+            progress |= decide.operate(pe, now);
+            progress |= issue.operate(pe, now);
+            if (!config_.lockstep) progress |= dispatch.operate(pe, now);
+        }
+        if (config_.lockstep)
+            for (Group& g : state.groups) progress |= dispatch.operate(g, now);
+        progress |= loader.operate(now);
+        progress |= state.weights.operate(now);
+        if (retire.finished()) break;
+        if (progress) last_progress = now;
+        if (now - last_progress >= kPatience)
+            throw Deadlock("no progress for " + std::to_string(kPatience) + " cycles at cycle " + std::to_string(now) + "\n" + describe(state));
+    }
+    ++now;
+    state.counters.cycles += now - first;
+    const int idle = config_.pes - static_cast<int>(state.pes.size());
+    state.counters.stalls[kUnmapped] += (now - first) * idle;
+}
+
+}  // namespace o3bnn::accel

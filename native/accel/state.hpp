@@ -1,0 +1,112 @@
+// What the units of one pass share: neurons in flight, PEs, groups and their windows.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+
+#include "accel/layer.hpp"
+#include "accel/weights.hpp"
+
+namespace o3bnn::accel {
+
+constexpr int kIssueRing = 32;  ///< issue times that a neuron remembers; more than any latency
+
+/// State of a neuron in its group's scoreboard.
+enum Status : std::uint8_t { kUnvisited, kInStation, kInPipe, kSilent, kFired };
+/// State of an output bit of a group.
+enum Settled : std::uint8_t { kOpen, kZero, kOne };
+
+struct Neuron {
+    bool active = false, in_station = false, queued = false, dead = false, speculative = false;
+    int window = 0, row = 0, column = 0, position = 0, slot = 0, issued = 0, known = 0;
+    std::int64_t id = 0;
+    std::array<Cycle, kIssueRing> times{};
+    Evaluation value;
+};
+
+struct Outcome {
+    Cycle time;
+    int neuron;
+};
+
+struct Pe {
+    int index = 0, group = 0, lane = 0, channels = 0;
+    std::vector<Neuron> pool;
+    std::vector<int> stations;                 ///< neurons that hold one, oldest first
+    std::deque<Outcome> pipe;                  ///< decisions to come
+    std::vector<std::vector<Word>> available;  ///< [ring][slot bits]: pairs with a neuron to dispatch and none in flight
+    std::vector<std::vector<Word>> pending;    ///< the same, with one in flight
+    std::vector<std::vector<std::uint8_t>> vacated;
+    std::vector<int> left;  ///< [ring] pairs not vacated
+    Cycle bounds_until = 0;
+    std::int64_t last_issued = -1;
+    bool issued = false;
+};
+
+/// A window that is loaded and not retired.
+struct Slot {
+    int window = 0, open = 0, busy = 0;
+    Patch patch;
+};
+
+struct Step {
+    int window = 0, position = 0, slot = -1;
+    int running = 0;  ///< PEs whose station is not released yet
+};
+
+struct Group {
+    int index = 0, first = 0, count = 0, first_row = 0;
+    int oldest = 0, loaded = 0, retired = 0;  ///< windows, relative to `first`
+    int remaining = -1;                       ///< words to load of window `loaded`, -1 where its load has not started
+    std::vector<int> begin, end;              ///< T19: where each window's patch lies in the group's stream of words
+    std::vector<Slot> ring;
+    std::vector<std::uint8_t> status;   ///< [row][column][lane][slot]
+    std::vector<std::uint8_t> settled;  ///< [window][lane][slot]
+    Step step;
+};
+
+struct State {
+    const Config& config;
+    const Layer& layer;
+    const PassPlan& plan;
+    WeightStream& weights;
+    Dram& dram;
+    Counters& counters;
+    Trace& trace;
+    int stage;
+    std::size_t pass;
+    const Map& in;
+    Map& out;
+    std::vector<std::int64_t>& sums;
+    std::vector<std::uint8_t>& claimed;  ///< [row][column][channel] neurons evaluated by some group
+    std::int64_t& next_neuron;
+    std::vector<Group> groups{};
+    std::vector<Pe> pes{};
+
+    int per_position() const { return plan.lanes * plan.slots; }
+    int ring_size() const { return config.depth + config.latency + 2; }
+    std::size_t ring(int window) const { return static_cast<std::size_t>(window % ring_size()); }
+    int channel(const Pe& pe, int slot) const { return plan.channels[static_cast<std::size_t>(pe.lane * plan.slots + slot)]; }
+    int last_active(const Group& g) const { return std::min(g.oldest + config.depth, g.loaded); }
+    std::uint8_t& status(Group& g, const Pe& pe, int row, int column, int slot) const {
+        const int position = (row - g.first_row) * layer.plan().columns + column;
+        return g.status[static_cast<std::size_t>(position) * static_cast<std::size_t>(per_position()) +
+                        static_cast<std::size_t>(pe.lane * plan.slots + slot)];
+    }
+    std::uint8_t& settled(Group& g, const Pe& pe, int window, int slot) const {
+        return g.settled[static_cast<std::size_t>(window) * static_cast<std::size_t>(per_position()) +
+                         static_cast<std::size_t>(pe.lane * plan.slots + slot)];
+    }
+    int window_row(const Group& g, int window) const {
+        return (g.first + window) / layer.plan().out_columns() * layer.plan().pool_stride.rows;
+    }
+    int window_column(const Group& g, int window) const {
+        return (g.first + window) % layer.plan().out_columns() * layer.plan().pool_stride.columns;
+    }
+};
+
+/// Builds groups, PEs and scoreboards of a pass; nothing is loaded yet.
+void prepare(State& state);
+std::string describe(const State& state);
+
+}  // namespace o3bnn::accel

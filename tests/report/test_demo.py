@@ -1,0 +1,185 @@
+"""`o3bnn demo` from end to end on small networks: its document, its terminal output, and what it refuses to do."""
+
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from o3bnn.engine import Engine
+from o3bnn.errors import InputError
+from o3bnn.model import edges, reference
+from o3bnn.report import demo, measure
+from o3bnn.report.equality import DifferentBitsError
+from tests.report import helpers
+
+pytestmark = pytest.mark.usefixtures("small")
+
+
+def printed(path, **options):
+    stream = io.StringIO()
+    doc = demo.run(path, console=Console(file=stream, width=200), **options)
+    return doc, stream.getvalue()
+
+
+def test_the_document_says_what_the_reference_and_the_oracle_say(tmp_path):
+    doc = helpers.as_json(demo.run(tmp_path / "page.html"))
+    images, labels = helpers.samples()
+    for model in doc["models"]:
+        network = helpers.network(model["name"])
+        classes = reference.run(network, images).classes
+        assert model["accuracy"] == {
+            "correct": int((classes == labels).sum()),
+            "images": len(labels),
+            "share": float((classes == labels).mean()),
+        }
+        assert model["wrong"] == [
+            {"index": i, "label": int(labels[i]), "predicted": int(classes[i])}
+            for i in np.flatnonzero(classes != labels)
+        ]
+        for row, word in zip(model["pruning"], (1, 64), strict=True):
+            profile = edges.count(network, images, word=word)
+            assert row["word"] == word
+            assert row["edges"] == profile.total("binary").to_dict()
+            assert row["all_stages"] == profile.total().to_dict()
+            assert row["stages"] == helpers.as_json(profile.to_dict()["stages"])
+            assert row["pruned_share"] == profile.total("binary").pruned_share
+            assert row["speedup_ceiling"]["binary"] == row["edges"]["dense"] / row["edges"]["evaluated"]
+        for i, share in enumerate(model["image_shares"]):
+            counted = edges.count(network, images[i : i + 1]).total("binary")
+            assert share == 1 - counted.pruned_share
+        assert model["same_bits"]["bits"] == len(images) * sum(int(np.prod(shape)) for shape in network.out_shapes)
+
+
+def test_word_widths_of_both_bounds(tmp_path):
+    for model in demo.run(tmp_path / "page.html")["models"]:
+        network, (images, _) = helpers.network(model["name"]), helpers.samples()
+        shares = model["evaluated_by_word"]
+        assert tuple(map(int, shares["simple"])) == measure.WORDS
+        assert tuple(map(int, shares["sharp"])) == measure.SHARP_WORDS
+        for bounds, words in shares.items():
+            for word, found in words.items():
+                profile = edges.count(network, images, word=int(word), bounds=bounds)
+                assert found == 1 - profile.total("binary").pruned_share
+
+
+def test_times_belong_to_the_modes(tmp_path):
+    for model in demo.run(tmp_path / "page.html", threads=2)["models"]:
+        timing = model["timing"]
+        assert list(timing["modes"]) == ["off", "on", "auto"]
+        assert list(timing["speedup_over_off"]) == ["on", "auto"]
+        for mode, times in timing["modes"].items():
+            low, high = times["quartiles_s"]
+            assert 0 < low <= times["median_s"] <= high
+            engine = Engine(helpers.network(model["name"]), pruning=mode)
+            assert times["kernels"] == list(engine.kernels)
+
+
+def test_the_terminal_shows_the_same_figures(tmp_path):
+    path = tmp_path / "page.html"
+    doc, text = printed(path)
+    for model in doc["models"]:
+        assert model["name"] in text
+        assert f"{model['accuracy']['correct']} of {helpers.IMAGES} digits" in text
+        assert f"{100 * model['pruning'][0]['pruned_share']:.1f}% of the binary stages' edges pruned" in text
+        assert f"{model['timing']['speedup_over_off']['on']['median']:.2f}x as fast as no pruning" in text
+        for stage in model["stages"]:
+            assert stage["name"] in text
+    assert "\x1b" not in text
+    assert f"Page: {path}" in text
+    assert doc["page"] == str(path)
+
+
+@pytest.mark.parametrize("what", ["activations", "run"])
+@pytest.mark.parametrize("mode", ["on", "auto"])
+def test_different_bits_are_an_error_and_no_page(what, mode, tmp_path, monkeypatch):
+    right = getattr(Engine, what)
+
+    def wrong(engine, images):
+        result = right(engine, images)
+        if engine.pruning == mode and engine.network.name == "beta":
+            last = result[-1] if what == "activations" else result
+            last[7, ..., 3] = 1 - last[7, ..., 3]
+        return result
+
+    monkeypatch.setattr(Engine, what, wrong)
+    stage = "dense2" if what == "activations" else "output"
+    with pytest.raises(DifferentBitsError, match=f"beta: .*{stage} differ with pruning off and {mode}: 1 of .*image 7"):
+        demo.run(tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_that_is_wrong_in_every_mode_is_found_by_the_reference(tmp_path, monkeypatch):
+    right = Engine.activations
+
+    def wrong(engine, images):
+        bits = right(engine, images)
+        bits[0][0] ^= 1
+        return bits
+
+    monkeypatch.setattr(Engine, "activations", wrong)
+    with pytest.raises(
+        DifferentBitsError, match="alpha: the bits of stage dense0 differ in the engine and the reference"
+    ):
+        demo.run(tmp_path / "page.html")
+
+
+@pytest.mark.parametrize(("missing", "renderer"), [("jinja2", "None"), ("matplotlib", "None"), ("nothing", "render")])
+def test_the_page_needs_the_report_extra(missing, renderer):
+    """In a fresh process, in which nothing is imported yet."""
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from o3bnn.report.demo import page_renderer\n"
+        "print(getattr(page_renderer(), '__name__', None))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.strip() == renderer
+
+
+def test_without_the_report_extra_everything_but_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "page_renderer", lambda: None)
+    doc, text = printed(tmp_path / "page.html")
+    assert doc["page"] is None
+    assert "No page: the page needs jinja2 and matplotlib: pip install 'o3bnn[report]'" in text
+    assert [model["name"] for model in doc["models"]] == ["alpha", "beta"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def refuse_to_measure(*arguments):
+    raise AssertionError("the output is checked before any work")
+
+
+@pytest.mark.parametrize(("place", "message"), [("no/page.html", "there is no folder"), (".", "it is not a file")])
+def test_an_output_that_cannot_be_written(place, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "measure", refuse_to_measure)
+    with pytest.raises(InputError, match=message):
+        demo.run(tmp_path / place)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "measure", refuse_to_measure)
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="no permission"):
+        demo.run(tmp_path / "page.html")
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+    path.write_text("before")
+
+    def full(self, *arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(InputError, match=r"cannot write .*page.html: No space left on device"):
+        demo.write_whole(path, "after")
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+    monkeypatch.undo()
+    demo.write_whole(path, "after")
+    assert path.read_text() == "after"

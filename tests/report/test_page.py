@@ -1,0 +1,162 @@
+"""The page: needs nothing from anywhere, says what the document says, and can be read without seeing it."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from o3bnn.report import demo, page, shipped, svg, tables
+from tests.report import helpers
+
+URL_ATTRIBUTES = ("src", "href", "srcset", "action", "data", "poster", "xlink:href", "formaction")
+
+
+def test_the_page_needs_nothing_from_elsewhere(shown):
+    _, html = shown
+    parsed = helpers.Page(html)
+    assert parsed.open == []
+    for tag, attributes in parsed.elements:
+        assert tag not in ("script", "iframe", "object", "embed", "base")
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in URL_ATTRIBUTES:
+            assert attributes.get(name, "#").startswith(("#", "data:")), (tag, attributes)
+    assert set(re.findall(r"url\(([^)#]{0,5})", html)) <= {'"data', ""}
+    without_data = re.sub(r'"data:image/png;base64,[A-Za-z0-9+/=]*"', '""', html)
+    assert not re.search(r"@import|https?:|//[a-z]", without_data)
+
+
+def test_every_figure_of_the_page_is_in_the_document(shown):
+    doc, html = shown
+    found = helpers.Page(html).figures
+    known = helpers.numbers(helpers.as_json(doc))
+    assert len(found) > 100
+    assert {value for value, _ in found} <= known
+    for model in doc["models"]:
+        binary = model["pruning"][0]
+        for value, text in (
+            (model["accuracy"]["correct"], str(model["accuracy"]["correct"])),
+            (binary["pruned_share"], tables.percent(binary["pruned_share"])),
+            (model["file_bytes"], tables.kilobytes(model["file_bytes"])),
+            (
+                model["timing"]["modes"]["auto"]["median_s"],
+                tables.microseconds(model["timing"]["modes"]["auto"]["median_s"]),
+            ),
+            (binary["speedup_ceiling"]["binary"], tables.ratio(binary["speedup_ceiling"]["binary"])),
+        ):
+            assert (value, text) in found
+
+
+def test_the_table_holds_every_stage_and_count(shown):
+    doc, html = shown
+    for model in doc["models"]:
+        for row in model["pruning"]:
+            table = re.search(
+                f'<table class="edges" data-model="{model["name"]}" data-word="{row["word"]}">(.*?)</table>', html, re.S
+            )
+            parsed = helpers.Page(table[1])
+            names = [text for tag, text in parsed.texts if tag == "th"][8:]
+            assert names == [*(stage["name"] for stage in row["stages"]), "binary stages", "all stages"]
+            counts = [*(stage["edges"] for stage in row["stages"]), row["edges"], row["all_stages"]]
+            order = ("pooling", "threshold_high", "threshold_low", "constant")
+            wanted = [(c["dense"], c["evaluated"], *(c["pruned_by"][cause] for cause in order)) for c in counts]
+            assert [value for value, _ in parsed.figures] == [value for row in wanted for value in row]
+
+
+def test_every_stage_is_named_in_every_plot(shown):
+    doc, html = shown
+    parsed = helpers.Page(html)
+    labels = [label for label in parsed.attributes("svg", "aria-label") if label.startswith("Edges by stage")]
+    assert len(labels) == 4
+    for model, pair in zip(doc["models"], (labels[:2], labels[2:]), strict=True):
+        for row, label in zip(model["pruning"], pair, strict=True):
+            for stage in row["stages"]:
+                share = tables.percent(tables.share(stage["edges"]["evaluated"], stage["edges"]["dense"]))
+                assert f"{stage['name']} {share} evaluated" in label
+
+
+def test_wrong_digits_are_marked(shown):
+    doc, html = shown
+    parsed = helpers.Page(html)
+    cells = [attributes for tag, attributes in parsed.elements if tag == "li" and "title" in attributes]
+    assert len(cells) == helpers.IMAGES
+    for column, model in enumerate(doc["models"]):
+        wrong = [i for i, cell in enumerate(cells) if f"wrong-{column}" in cell["class"].split()]
+        assert wrong == [item["index"] for item in model["wrong"]]
+        for item in model["wrong"]:
+            title = cells[item["index"]]["title"]
+            assert title.startswith(f"image {item['index']}: {item['label']};")
+            assert f"{model['name']} says {item['predicted']}" in title
+
+
+def test_the_sprite_holds_the_images(shown):
+    _, html = shown
+    encoded = re.search(r'--sprite: url\("data:image/png;base64,([^"]*)"\)', html)[1]
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("LA"))[..., 1]
+    images, _ = helpers.samples()
+    for i, image in enumerate(images[..., 0]):
+        y, x = divmod(i, 16)
+        side = helpers.SIDE
+        np.testing.assert_array_equal(pixels[y * side : (y + 1) * side, x * side : (x + 1) * side], image)
+
+
+def test_pictures_have_words_and_tables_have_headers(shown):
+    _, html = shown
+    parsed = helpers.Page(html)
+    assert all(attributes.get("alt") for tag, attributes in parsed.elements if tag == "img")
+    assert all(
+        attributes.get("role") == "img" and attributes["aria-label"]
+        for tag, attributes in parsed.elements
+        if tag == "svg"
+    )
+    assert all(attributes.get("aria-label") for _, attributes in parsed.elements if attributes.get("role") == "img")
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in parsed.elements if tag == "th")
+    assert [tag for tag, _ in parsed.elements if tag == "h1"] == ["h1"]
+    assert parsed.attributes("html", "lang") == ["en"]
+    ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = set(re.findall(r'(?:href="#|url\(#|for=")([^")]+)', html))
+    assert targets <= set(ids)
+
+
+def test_plots_take_their_colours_from_the_page(shown):
+    _, html = shown
+    for color, variable in svg.VARIABLES.items():
+        assert color not in html
+        assert f"{variable}: #" in html
+    assert not re.search(r"(?:fill|stroke): #", html)
+    assert "font-family: 'DejaVu" not in html
+
+
+def test_names_are_never_markup(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "shipped_model", lambda name: helpers.network(name, hostile=True))
+    path = tmp_path / "page.html"
+    doc = demo.run(path)
+    assert doc["models"][0]["stages"][0]["name"] == helpers.HOSTILE_NAME
+    parsed = helpers.Page(path.read_text("utf-8"))
+    assert parsed.text.count(helpers.HOSTILE_NAME) >= 8
+    assert "<alpha>" in parsed.text
+
+
+def test_no_template_is_left_in_the_page(shown):
+    _, html = shown
+    assert "{{" not in html
+    assert "{%" not in html
+    assert page.TITLE in html
+
+
+@pytest.mark.parametrize(
+    ("values", "placed"),
+    [
+        ([0.1, 0.5], [0.1, 0.5]),
+        ([0.1, 0.1], [0.1, 0.175]),
+        ([0.98, 1.0, 1.0], [0.85, 0.925, 1.0]),
+        ([], []),
+    ],
+)
+def test_labels_do_not_overlap(values, placed):
+    from o3bnn.report.plots import spread
+
+    assert spread(values) == pytest.approx(placed)
