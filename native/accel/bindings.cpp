@@ -24,8 +24,8 @@ void require(bool condition, const char* what) {
     if (!condition) throw std::invalid_argument(what);
 }
 
-template <class T, std::size_t Dimensions>
-std::vector<std::remove_const_t<T>> copy_of(const Array<T, Dimensions>& array) {
+template <class Source>
+auto copy_of(const Source& array) -> std::vector<std::remove_const_t<std::remove_pointer_t<decltype(array.data())>>> {
     return {array.data(), array.data() + array.size()};
 }
 
@@ -111,7 +111,7 @@ void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::
     builder.stages.push_back(std::move(s));
 }
 
-void add_pass(Builder& builder, int groups, const Array<const int, 2>& channels, bool resident) {
+void add_pass(Builder& builder, int groups, const Array<const int, 2>& channels, bool resident, int strip) {
     require(!builder.stages.empty(), "a pass needs a stage");
     StagePlan& stage = builder.stages.back();
     PassPlan pass;
@@ -120,6 +120,8 @@ void add_pass(Builder& builder, int groups, const Array<const int, 2>& channels,
     pass.slots = static_cast<int>(channels.shape(1));
     pass.channels = copy_of(channels);
     pass.resident = resident;
+    pass.strip = strip;
+    require(strip >= 0 && (strip == 0) == stage.overlaps(), "a strip is needed unless pools overlap");
     require(groups >= 1 && pass.lanes >= 1 && pass.slots >= 1 && std::int64_t{groups} * pass.lanes <= builder.config.pes,
             "groups and lanes do not fit the PEs");
     for (const int c : pass.channels) require(between(c, -1, stage.channels - 1), "a channel is out of range");
@@ -182,6 +184,6 @@ NB_MODULE(_simulator, m) {
             "sizes"_a, "switches"_a, "memory"_a)
         .def("add_stage", &add_stage, nb::kw_only(), "in_shape"_a, "conv_shape"_a, "shape"_a, "groups"_a, "planes"_a, "edge_words"_a, "flags"_a,
              "weights"_a.noconvert(), "exists"_a.noconvert(), "thresholds"_a.noconvert(), "decisive"_a.noconvert(), "class_map"_a.noconvert())
-        .def("add_pass", &add_pass, nb::kw_only(), "groups"_a, "channels"_a.noconvert(), "resident"_a)
+        .def("add_pass", &add_pass, nb::kw_only(), "groups"_a, "channels"_a.noconvert(), "resident"_a, "strip"_a)
         .def("run", &run, nb::kw_only(), "image"_a.noconvert(), "first"_a, "last"_a, "limit"_a);
 }

@@ -28,6 +28,7 @@ struct PassPlan {
     int groups = 0, lanes = 0, slots = 0;
     std::vector<int> channels;  ///< [lanes][slots], -1 where a lane has fewer
     bool resident = true;
+    int strip = 0;  ///< T5: windows that a group takes at once; 0 where pools overlap: one contiguous chunk a group
 };
 
 struct Extent {

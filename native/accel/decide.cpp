@@ -16,7 +16,7 @@ bool Decide::operate(Pe& pe, Cycle now) {
         }
         if (state_.trace.on(now)) {
             const Group& g = state_.groups[static_cast<std::size_t>(pe.group)];
-            state_.trace.add({now, Event::decide, state_.stage, pe.index, g.first + n.window, n.position, state_.channel(pe, n.slot), n.value.bit, n.id});
+            state_.trace.add({now, Event::decide, state_.stage, pe.index, state_.stage_window(g, n.window), n.position, state_.channel(pe, n.slot), n.value.bit, n.id});
         }
         account(pe, n);
         scoreboard_.known(pe, n, n.value.bit, now);
@@ -27,9 +27,9 @@ bool Decide::operate(Pe& pe, Cycle now) {
 void Decide::account(const Pe& pe, const Neuron& n) {
     Counters& c = state_.counters;
     const StagePlan& plan = state_.layer.plan();
-    const int channel = state_.channel(pe, n.slot), border = state_.layer.border(n.row, n.column);
+    const int channel = state_.channel(pe, n.slot);
     c.overrun_words += n.issued - n.value.decided_at;
-    c.wasted += state_.layer.edges_after(border, n.issued) - n.value.decided_edges;
+    c.wasted += state_.layer.edges_after(n.border, n.issued) - n.value.decided_edges;
     if (plan.output) {
         const std::int64_t score = n.value.scores[static_cast<std::size_t>(n.value.words)];
         state_.sums[static_cast<std::size_t>(channel)] = 2 * score - n.value.edges;

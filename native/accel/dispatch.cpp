@@ -53,12 +53,13 @@ bool Dispatch::start(Pe& pe, Group& g, int window, int position, int slot, bool 
     n.position = position;
     n.row = state_.window_row(g, window) + position / plan.pool.columns;
     n.column = state_.window_column(g, window) + position % plan.pool.columns;
+    n.border = state_.layer.border(n.row, n.column);
     n.slot = slot;
     n.issued = n.known = 0;
     n.id = state_.next_neuron++;
     state_.layer.evaluate(g.ring[state_.ring(window)].patch, position, state_.channel(pe, slot), n.value);
     if (state_.trace.on(now))
-        state_.trace.add({now, Event::dispatch, state_.stage, pe.index, g.first + window, position, state_.channel(pe, slot), speculative, n.id});
+        state_.trace.add({now, Event::dispatch, state_.stage, pe.index, state_.stage_window(g, window), position, state_.channel(pe, slot), speculative, n.id});
     if (state_.config.prune && state_.config.sharp && !plan.output)
         pe.bounds_until = now + (n.value.words + state_.config.bounds_words - 1) / state_.config.bounds_words;
     const int index = static_cast<int>(&n - pe.pool.data());
@@ -86,7 +87,7 @@ bool Dispatch::advance(Step& step, int positions, int slots) {
 /// T16: goes on to the next step that has work, once the last one has ended everywhere.
 bool Dispatch::operate(Group& g, Cycle now) {
     Pe* const first = &state_.pes[at(g.index * state_.plan.lanes)];
-    if (g.count == 0 || g.step.running > 0) return false;
+    if (g.step.running > 0) return false;
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe)
         if (now < pe->bounds_until) return false;
     advance_oldest(state_, g);

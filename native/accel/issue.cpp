@@ -20,8 +20,7 @@ Neuron* Issue::select(Pe& pe, Cycle now, bool& starved) {
     Neuron *best = nullptr, *after = nullptr, *waiting = nullptr;
     for (const int s : pe.stations) {
         Neuron& n = pe.pool[static_cast<std::size_t>(s)];
-        const int word = state_.layer.word_index(state_.layer.border(n.row, n.column), n.issued);
-        if (!state_.weights.arrived(state_.pass, pe.lane, n.slot, word)) {
+        if (!state_.plan.resident && !state_.weights.arrived(state_.pass, pe.lane, n.slot, state_.layer.word_index(n.border, n.issued))) {
             starved = true;
             continue;
         }
@@ -51,7 +50,7 @@ void Issue::execute(Pe& pe, Neuron& n, Cycle now) {
     state_.weights.issued(state_.pass, pe.index, pe.lane, n.slot);
     if (state_.trace.on(now)) {
         const Group& g = state_.groups[static_cast<std::size_t>(pe.group)];
-        state_.trace.add({now, Event::issue, state_.stage, pe.index, g.first + n.window, n.position, state_.channel(pe, n.slot), n.issued - 1, n.id});
+        state_.trace.add({now, Event::issue, state_.stage, pe.index, state_.stage_window(g, n.window), n.position, state_.channel(pe, n.slot), n.issued - 1, n.id});
     }
     if (n.issued == n.value.decided_at) {
         pe.pipe.push_back({now + state_.config.latency, static_cast<int>(&n - pe.pool.data())});
@@ -66,7 +65,7 @@ void Issue::execute(Pe& pe, Neuron& n, Cycle now) {
 /// Why a PE issues nothing: the first that applies in the table of docs/timing.md.
 Stall Issue::reason(const Pe& pe, bool starved) const {
     const Group& g = state_.groups[static_cast<std::size_t>(pe.group)];
-    if (pe.channels == 0 || g.count == 0) return kUnmapped;
+    if (pe.channels == 0) return kUnmapped;
     if (starved) return kWeights;
     if (!pe.stations.empty()) return kDecision;
     if (state_.config.lockstep && g.step.running > 0) return kImbalance;
@@ -78,11 +77,9 @@ Stall Issue::reason(const Pe& pe, bool starved) const {
         for (const Word bits : pe.available[state_.ring(w)]) available |= bits != 0;
     }
     if (left > 0) return available ? (state_.config.lockstep && !pe.pipe.empty() ? kDecision : kDispatch) : kDecision;
-    if (g.loaded < g.count && g.loaded < g.oldest + state_.config.depth) {
-        const bool blocked = g.remaining < 0 && g.oldest < g.loaded;
-        return blocked ? kImbalance : kWindow;
-    }
-    if (g.oldest + state_.config.depth < g.count) return kImbalance;
+    const bool more = !state_.exhausted(g);
+    if (more && g.loaded < g.oldest + state_.config.depth) return g.remaining < 0 && g.oldest < g.loaded ? kImbalance : kWindow;
+    if (more || g.oldest + state_.config.depth < g.loaded) return kImbalance;
     return pe.pipe.empty() ? kDrain : kDecision;
 }
 

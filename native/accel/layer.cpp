@@ -4,6 +4,13 @@
 #include <bit>
 #include <cstdlib>
 
+// Two versions of the hot function, with and without the popcnt instruction, chosen when the module is loaded.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+#define POPCNT_CLONES __attribute__((target_clones("popcnt", "default")))
+#else
+#define POPCNT_CLONES
+#endif
+
 namespace o3bnn::accel {
 namespace {
 
@@ -106,6 +113,7 @@ void Layer::gather_position(const Map& map, int row, int column, int group, Word
 int Layer::matches(const Word* x, const Word* w, int border, int k) const {
     const int limbs = config_.limbs();
     const Word* exists = &plan_.exists[at((border * plan_.edge_words + k) * limbs)];
+    if (limbs == 1) return std::popcount(~(x[k] ^ w[k]) & *exists);
     int count = 0;
     for (int limb = 0; limb < limbs; ++limb)
         count += std::popcount(~(x[k * limbs + limb] ^ w[k * limbs + limb]) & exists[limb]);
@@ -130,7 +138,7 @@ void Layer::sharp_bounds(const Word* x, const Word* w, int border, Evaluation& r
     result.least = result.low.data();
 }
 
-void Layer::evaluate(const Patch& patch, int position, int channel, Evaluation& result) const {
+POPCNT_CLONES void Layer::evaluate(const Patch& patch, int position, int channel, Evaluation& result) const {
     const int limbs = config_.limbs(), plane_size = plan_.edge_words * limbs;
     const int border = patch.classes[at(position)], group = channel / (plan_.channels / plan_.groups);
     const Word* x = &patch.bits[at((position * plan_.groups + group) * plan_.planes * plane_size)];
@@ -146,13 +154,18 @@ void Layer::evaluate(const Patch& patch, int position, int channel, Evaluation& 
     if (prune && config_.sharp) sharp_bounds(x, w, border, result);
     if (result.scores.size() < at(result.words + 1)) result.scores.resize(at(result.words + 1));
     result.scores[0] = 0;
+    const std::int64_t *const most = result.most, *const least = result.least;
+    const std::int64_t threshold = result.threshold;
     std::int64_t score = 0;
     int q = 0;
-    const auto decided = [&] { return score + result.least[q] >= result.threshold || score + result.most[q] < result.threshold; };
-    for (; q < result.words && !(prune && decided()); ++q) {
-        const int plane = q / count;
-        score += std::int64_t{matches(x + plane * plane_size, w, border, b.index[at(q - plane * count)])} << (plan_.planes - 1 - plane);
-        result.scores[at(q + 1)] = score;
+    bool decided = prune && (least[0] >= threshold || most[0] < threshold);
+    for (int plane = 0; plane < plan_.planes && !decided; ++plane) {
+        const Word* bits = x + plane * plane_size;
+        for (int i = 0; i < count && !decided; ++i) {
+            score += std::int64_t{matches(bits, w, border, b.index[at(i)])} << (plan_.planes - 1 - plane);
+            result.scores[at(++q)] = score;
+            decided = prune && (score + least[q] >= threshold || score + most[q] < threshold);
+        }
     }
     result.decided_at = q;
     result.decided_edges = b.edges[at(q)];

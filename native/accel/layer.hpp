@@ -65,7 +65,8 @@ class Layer {
     /// Full-kernel index of the q-th word of a neuron of a border class.
     int word_index(int border, int q) const {
         const auto& index = classes_[static_cast<std::size_t>(border)].index;
-        return index[static_cast<std::size_t>(q) % index.size()];
+        const auto k = static_cast<std::size_t>(q);
+        return index[k < index.size() ? k : k % index.size()];
     }
 
     /// T18: words of a window's patch, and how many of them the window to its left shares.

@@ -13,8 +13,8 @@ bool Loader::operate(Cycle now) {
     int budget = state_.config.loader_words, idle = 0;
     while (budget > 0 && idle < groups && !(spilled && !state_.dram.available())) {
         Group& g = state_.groups[static_cast<std::size_t>(turn_)];
-        turn_ = (turn_ + 1) % groups;
         if (g.remaining <= 0) {
+            turn_ = (turn_ + 1) % groups;
             ++idle;
             continue;
         }
@@ -28,7 +28,9 @@ bool Loader::operate(Cycle now) {
             state_.counters.dram_map_bits += state_.config.word;
         }
         progress = true;
+        if (g.remaining > 0) continue;
         finish_loaded(g, now);
+        turn_ = (turn_ + 1) % groups;
     }
     count_occupancy();
     return progress;
@@ -42,7 +44,7 @@ bool Loader::finish_loaded(Group& g, Cycle now) {
         if (g.remaining > 0) return progress;
         scoreboard_.open(g, g.loaded);
         if (state_.trace.on(now))
-            state_.trace.add({now, Event::load, state_.stage, g.index, g.first + g.loaded, 0, -1, g.end[static_cast<std::size_t>(g.loaded)], -1});
+            state_.trace.add({now, Event::load, state_.stage, g.index, state_.stage_window(g, g.loaded), 0, -1, g.end[static_cast<std::size_t>(g.loaded)], -1});
         ++g.loaded;
         g.remaining = -1;
         progress = true;
@@ -53,8 +55,14 @@ bool Loader::finish_loaded(Group& g, Cycle now) {
 /// T19, T20: whether the next window may be loaded.
 bool Loader::begin(Group& g) {
     const int next = g.loaded;
-    if (next >= g.count || next > g.oldest + state_.config.depth || next - g.retired >= state_.ring_size()) return false;
+    if (state_.exhausted(g) || next > g.oldest + state_.config.depth || next - g.retired >= state_.ring_size()) return false;
     const auto w = static_cast<std::size_t>(next);
+    if (w == g.windows.size()) {
+        const int held = g.oldest < next ? g.end[w - 1] - g.begin[static_cast<std::size_t>(g.oldest)] : 0;
+        const int words = state_.streams_operand() ? 0 : state_.layer.patch_words(state_.next_window);
+        if (held + words > state_.config.slot_words) return false;
+        take_strip(state_, g);
+    }
     const int held_from = g.oldest < next ? g.begin[static_cast<std::size_t>(g.oldest)] : g.begin[w];
     if (g.end[w] - held_from > state_.config.slot_words) return false;
     g.remaining = g.end[w] - (next > 0 ? g.end[w - 1] : 0);

@@ -14,11 +14,11 @@ bool Retire::operate(Cycle now) {
                 state_.dram.take(bits);
                 state_.counters.dram_map_bits += bits;
             }
-            if (state_.trace.on(now)) state_.trace.add({now, Event::retire, state_.stage, g.index, g.first + g.retired, 0, -1, 0, -1});
+            if (state_.trace.on(now)) state_.trace.add({now, Event::retire, state_.stage, g.index, state_.stage_window(g, g.retired), 0, -1, 0, -1});
             ++g.retired;
             progress = true;
         }
-        finished_ += g.retired == g.count ? 1 : 0;
+        finished_ += state_.exhausted(g) && g.retired == g.loaded ? 1 : 0;
     }
     return progress;
 }

@@ -38,8 +38,8 @@ void Scoreboard::for_each_window(const Group& g, const Neuron& n, Visit visit) c
     const int last_column = std::min(n.column / plan.pool_stride.columns, plan.out_columns() - 1);
     for (int y = first_row; y <= last_row; ++y) {
         for (int x = first_column; x <= last_column; ++x) {
-            const int window = y * plan.out_columns() + x - g.first;
-            if (window >= 0 && window < g.count) visit(window);
+            const int window = y * plan.out_columns() + x - g.windows.front();
+            if (window >= 0 && window < static_cast<int>(g.windows.size())) visit(window);
         }
     }
 }
@@ -48,7 +48,7 @@ void Scoreboard::open(Group& g, int window) {
     Slot& slot = g.ring[state_.ring(window)];
     slot.window = window;
     slot.open = slot.busy = 0;
-    state_.layer.gather(state_.in, g.first + window, slot.patch);
+    state_.layer.gather(state_.in, state_.stage_window(g, window), slot.patch);
     Pe* first = &state_.pes[at(g.index * state_.plan.lanes)];
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe) {
         slot.open += pe->channels;
@@ -111,7 +111,7 @@ void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, Cycle 
     state_.settled(g, pe, window, slot) = bit ? kOne : kZero;
     const StagePlan& plan = state_.layer.plan();
     const int channel = state_.channel(pe, slot);
-    state_.out[at(g.first + window) * at(plan.channels) + at(channel)] = bit ? 1 : 0;
+    state_.out[at(state_.stage_window(g, window)) * at(plan.channels) + at(channel)] = bit ? 1 : 0;
     set_bit(pe.available[state_.ring(window)], slot, false);
     set_bit(pe.pending[state_.ring(window)], slot, false);
     --g.ring[state_.ring(window)].open;
@@ -145,10 +145,10 @@ void Scoreboard::squash(Pe& pe, Group& g, Neuron& n, Cycle now) {
     }
     state_.status(g, pe, n.row, n.column, n.slot) = kUnvisited;
     state_.counters.squashed_words += n.issued;
-    state_.counters.wasted += state_.layer.edges_after(state_.layer.border(n.row, n.column), n.issued);
+    state_.counters.wasted += state_.layer.edges_after(n.border, n.issued);
     ++state_.counters.squashed_neurons;
     if (state_.trace.on(now))
-        state_.trace.add({now, Event::squash, state_.stage, pe.index, g.first + n.window, n.position, state_.channel(pe, n.slot), n.issued, n.id});
+        state_.trace.add({now, Event::squash, state_.stage, pe.index, state_.stage_window(g, n.window), n.position, state_.channel(pe, n.slot), n.issued, n.id});
     n.dead = n.queued;
     n.active = n.queued;
 }

@@ -7,20 +7,18 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-/// T19: positions of the windows' patches in the stream of words that the loader writes for a group.
-void lay_out_patches(const State& state, Group& g) {
-    int written = 0;
-    for (int w = 0; w < g.count; ++w) {
-        const int words = state.layer.patch_words(g.first + w);
-        if (words > state.config.slot_words) throw std::invalid_argument("a window's patch does not fit in slot_words");
-        written += words - (w > 0 ? state.layer.shared_words(g.first + w) : 0);
-        g.begin.push_back(written - words);
-        g.end.push_back(written);
-    }
+/// T19: where a window's patch lies in the stream of words that the loader writes for its group.
+void append_window(const State& state, Group& g, int window, bool first) {
+    const int words = state.streams_operand() ? 0 : state.layer.patch_words(window);
+    if (words > state.config.slot_words) throw std::invalid_argument("a window's patch does not fit in slot_words");
+    const int shared = first || words == 0 ? 0 : state.layer.shared_words(window);
+    g.windows.push_back(window);
+    g.end.push_back((g.end.empty() ? 0 : g.end.back()) + words - shared);
+    g.begin.push_back(g.end.back() - words);
 }
 
 /// T4: marks constant neurons as known before the first cycle.
-void mark_constants(const State& state, Group& g) {
+void mark_constants(const State& state, int first_row, std::vector<std::uint8_t>& status) {
     const StagePlan& plan = state.layer.plan();
     const int classes = static_cast<int>(plan.thresholds.size()) / plan.channels;
     std::vector<std::vector<std::uint8_t>> codes(at(classes));
@@ -30,31 +28,31 @@ void mark_constants(const State& state, Group& g) {
             codes[at(border)].push_back(constant < 0 ? kUnvisited : constant ? kFired : kSilent);
         }
     }
-    const int rows = static_cast<int>(g.status.size()) / (plan.columns * state.per_position());
+    const int rows = static_cast<int>(status.size() / at(plan.columns * state.per_position()));
     for (int y = 0; y < rows; ++y) {
         for (int x = 0; x < plan.columns; ++x) {
-            const auto& code = codes[at(state.layer.border(g.first_row + y, x))];
-            std::copy(code.begin(), code.end(), g.status.begin() + std::ptrdiff_t{y * plan.columns + x} * state.per_position());
+            const auto& code = codes[at(state.layer.border(first_row + y, x))];
+            std::copy(code.begin(), code.end(), status.begin() + std::ptrdiff_t{y * plan.columns + x} * state.per_position());
         }
     }
 }
 
-Group make_group(const State& state, int index) {
+std::vector<std::uint8_t> make_status(const State& state, int first_row, int rows) {
+    std::vector<std::uint8_t> status(at(rows * state.layer.plan().columns) * at(state.per_position()), kUnvisited);
+    if (state.config.prune) mark_constants(state, first_row, status);
+    return status;
+}
+
+/// T5: the contiguous chunk of a group where pools overlap.
+void take_chunk(State& state, Group& g) {
     const StagePlan& plan = state.layer.plan();
     const int windows = plan.windows(), base = windows / state.plan.groups, extra = windows % state.plan.groups;
-    Group g;
-    g.index = index;
-    g.first = index * base + std::min(index, extra);
-    g.count = base + (index < extra ? 1 : 0);
-    if (g.count == 0) return g;
+    const int first = g.index * base + std::min(g.index, extra), count = base + (g.index < extra ? 1 : 0);
+    for (int w = first; w < first + count; ++w) append_window(state, g, w, w == first);
+    state.next_window = first + count;
+    if (count == 0) return;
     g.first_row = state.window_row(g, 0);
-    const int rows = state.window_row(g, g.count - 1) + plan.pool.rows - g.first_row;
-    g.status.assign(at(rows * plan.columns) * at(state.per_position()), kUnvisited);
-    g.settled.assign(at(g.count) * at(state.per_position()), kOpen);
-    g.ring.resize(at(state.ring_size()));
-    if (state.config.prune) mark_constants(state, g);
-    lay_out_patches(state, g);
-    return g;
+    state.statuses.push_back(make_status(state, g.first_row, state.window_row(g, count - 1) + plan.pool.rows - g.first_row));
 }
 
 Pe make_pe(const State& state, int index) {
@@ -74,15 +72,34 @@ Pe make_pe(const State& state, int index) {
 
 }  // namespace
 
+void take_strip(State& state, Group& g) {
+    const int columns = state.layer.plan().out_columns(), first = state.next_window;
+    const int row_end = (first / columns + 1) * columns;
+    const int place = first % columns;
+    const int last = std::min(row_end, first + state.plan.strip - place % state.plan.strip);
+    for (int w = first; w < last; ++w) append_window(state, g, w, w == first);
+    state.next_window = last;
+}
+
 void prepare(State& state) {
-    for (int g = 0; g < state.plan.groups; ++g) state.groups.push_back(make_group(state, g));
+    const StagePlan& plan = state.layer.plan();
+    state.settled_bits.assign(at(plan.windows()) * at(state.per_position()), kOpen);
+    state.groups.resize(at(state.plan.groups));
+    state.statuses.reserve(state.groups.size());
+    if (state.plan.strip > 0) state.statuses.push_back(make_status(state, 0, plan.rows));
+    for (Group& g : state.groups) {
+        g.index = static_cast<int>(&g - state.groups.data());
+        g.ring.resize(at(state.ring_size()));
+        if (state.plan.strip == 0) take_chunk(state, g);
+        g.status = state.statuses.empty() ? nullptr : &state.statuses.back();
+    }
     for (int p = 0; p < state.plan.groups * state.plan.lanes; ++p) state.pes.push_back(make_pe(state, p));
 }
 
 std::string describe(const State& state) {
     std::string text = "stage " + std::to_string(state.stage) + ", pass " + std::to_string(state.pass) + "\n";
     for (const Group& g : state.groups) {
-        text += "loader and scoreboard of group " + std::to_string(g.index) + ": windows " + std::to_string(g.count) + ", retired " +
+        text += "loader and scoreboard of group " + std::to_string(g.index) + ": windows " + std::to_string(g.windows.size()) + ", retired " +
                 std::to_string(g.retired) + ", oldest " + std::to_string(g.oldest) + ", loaded " + std::to_string(g.loaded) +
                 ", words to load " + std::to_string(g.remaining) + ", step (" + std::to_string(g.step.window) + ", " +
                 std::to_string(g.step.position) + ", " + std::to_string(g.step.slot) + ") running " + std::to_string(g.step.running) + "\n";

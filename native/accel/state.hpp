@@ -18,7 +18,7 @@ enum Settled : std::uint8_t { kOpen, kZero, kOne };
 
 struct Neuron {
     bool active = false, in_station = false, queued = false, dead = false, speculative = false;
-    int window = 0, row = 0, column = 0, position = 0, slot = 0, issued = 0, known = 0;
+    int border = 0, window = 0, row = 0, column = 0, position = 0, slot = 0, issued = 0, known = 0;
     std::int64_t id = 0;
     std::array<Cycle, kIssueRing> times{};
     Evaluation value;
@@ -55,13 +55,13 @@ struct Step {
 };
 
 struct Group {
-    int index = 0, first = 0, count = 0, first_row = 0;
-    int oldest = 0, loaded = 0, retired = 0;  ///< windows, relative to `first`
+    int index = 0, first_row = 0;
+    std::vector<int> windows;                 ///< of the stage, in the order in which the group takes them
+    int oldest = 0, loaded = 0, retired = 0;  ///< indices into `windows`
     int remaining = -1;                       ///< words to load of window `loaded`, -1 where its load has not started
     std::vector<int> begin, end;              ///< T19: where each window's patch lies in the group's stream of words
     std::vector<Slot> ring;
-    std::vector<std::uint8_t> status;   ///< [row][column][lane][slot]
-    std::vector<std::uint8_t> settled;  ///< [window][lane][slot]
+    std::vector<std::uint8_t>* status = nullptr;  ///< [row][column][lane][slot] from first_row on; its own where pools overlap
     Step step;
 };
 
@@ -81,8 +81,13 @@ struct State {
     std::vector<std::uint8_t>& claimed;  ///< [row][column][channel] neurons evaluated by some group
     std::int64_t& next_neuron;
     std::vector<Group> groups{};
+    int next_window = 0;                                ///< first window that no group has taken
+    std::vector<std::vector<std::uint8_t>> statuses{};  ///< one for all groups, or one each
+    std::vector<std::uint8_t> settled_bits{};           ///< [window of the stage][lane][slot]
     std::vector<Pe> pes{};
 
+    /// T18: whether the operand comes beside the weights' bursts.
+    bool streams_operand() const { return !plan.resident && layer.plan().windows() == 1 && layer.plan().positions() == 1; }
     int per_position() const { return plan.lanes * plan.slots; }
     int ring_size() const { return config.depth + config.latency + 2; }
     std::size_t ring(int window) const { return static_cast<std::size_t>(window % ring_size()); }
@@ -90,23 +95,29 @@ struct State {
     int last_active(const Group& g) const { return std::min(g.oldest + config.depth, g.loaded); }
     std::uint8_t& status(Group& g, const Pe& pe, int row, int column, int slot) const {
         const int position = (row - g.first_row) * layer.plan().columns + column;
-        return g.status[static_cast<std::size_t>(position) * static_cast<std::size_t>(per_position()) +
+        return (*g.status)[static_cast<std::size_t>(position) * static_cast<std::size_t>(per_position()) +
                         static_cast<std::size_t>(pe.lane * plan.slots + slot)];
     }
-    std::uint8_t& settled(Group& g, const Pe& pe, int window, int slot) const {
-        return g.settled[static_cast<std::size_t>(window) * static_cast<std::size_t>(per_position()) +
+    std::uint8_t& settled(const Group& g, const Pe& pe, int window, int slot) {
+        return settled_bits[static_cast<std::size_t>(g.windows[static_cast<std::size_t>(window)]) * static_cast<std::size_t>(per_position()) +
                          static_cast<std::size_t>(pe.lane * plan.slots + slot)];
     }
+    int stage_window(const Group& g, int window) const { return g.windows[static_cast<std::size_t>(window)]; }
+    bool exhausted(const Group& g) const {
+        return g.loaded == static_cast<int>(g.windows.size()) && next_window >= layer.plan().windows();
+    }
     int window_row(const Group& g, int window) const {
-        return (g.first + window) / layer.plan().out_columns() * layer.plan().pool_stride.rows;
+        return stage_window(g, window) / layer.plan().out_columns() * layer.plan().pool_stride.rows;
     }
     int window_column(const Group& g, int window) const {
-        return (g.first + window) % layer.plan().out_columns() * layer.plan().pool_stride.columns;
+        return stage_window(g, window) % layer.plan().out_columns() * layer.plan().pool_stride.columns;
     }
 };
 
 /// Builds groups, PEs and scoreboards of a pass; nothing is loaded yet.
 void prepare(State& state);
+/// T5: gives a group the next strip; there must be one.
+void take_strip(State& state, Group& g);
 std::string describe(const State& state);
 
 }  // namespace o3bnn::accel

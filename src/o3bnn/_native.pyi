@@ -1,4 +1,4 @@
-"""The native engine. Use `o3bnn.Engine`, which checks arguments and explains errors; here a misfit is a `ValueError`."""
+"""The native engine. Use `o3bnn.Engine`, which checks arguments and explains errors; a misfit here is a ValueError."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 def available_isas() -> list[str]:
-    """Instruction sets that this machine runs and this build contains, the best first; `scalar` is always among them."""
+    """Instruction sets that this machine runs and this build contains, the best first, `scalar` last."""
 
 class Plan:
     """A network on its way to an `Engine`: stages in order, then the output stage. Arrays are copied, C-contiguous."""

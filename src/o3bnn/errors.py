@@ -32,5 +32,13 @@ class DataError(O3bnnError):
     """A data set that is missing, damaged or of another layout than asked for."""
 
 
+class ConfigError(O3bnnError):
+    """An accelerator configuration, or an energy table, with a field out of its range."""
+
+
+class SimulationError(O3bnnError):
+    """The simulated accelerator stood still, or disagreed with the reference: a defect of o3bnn, not of its input."""
+
+
 class MissingExtraError(O3bnnError):
     """A feature whose optional dependencies are not installed."""

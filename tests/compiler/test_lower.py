@@ -206,6 +206,18 @@ def test_input_tables():
     assert network.input.is_binary
 
 
+def test_padding_beyond_the_magnitude_of_the_input():
+    """All pixels are 0 but the padding is -1, so that only the padding makes sums."""
+    layers = [
+        BinaryConv2d(1, 64, 3, padding=1, padding_mode="minus_one"),
+        Sign(),
+        nn.Flatten(),
+        BinaryLinear(16 * 64, 3),
+    ]
+    stage = check(nn.Sequential(PixelEncoding([0] * 256), *layers), (4, 4, 1)).stages[0]
+    assert {0, 1} == set(stage.constant(0).flatten().tolist())
+
+
 def test_a_network_of_one_layer():
     model = nn.Sequential(BinaryPixelEncoding(100), nn.Flatten(), BinaryLinear(60, 7), LogitScale(7))
     assert check(randomize(model), (4, 5, 3)).stages == ()

@@ -14,19 +14,20 @@ def read(data):
     """The network's description (a dict) and its tensors: name -> (shape, flat list of numbers)."""
     (length,) = struct.unpack_from("<Q", data)
     header = json.loads(data[8 : 8 + length])
-    metadata = header.pop("__metadata__")
-    assert metadata["format"] == "o3bnn"
-    assert metadata["format_version"] == "1"
-    digest = hashlib.sha256(metadata["network"].encode())
+    text = header.pop("__metadata__")["o3bnn"]
+    document = json.loads(text)
+    assert (document["format"], document["version"]) == ("o3bnn", 1)
+    digest = hashlib.sha256(text.encode())
     tensors = {}
     for name in sorted(header):
         begin, end = (8 + length + offset for offset in header[name]["data_offsets"])
-        digest.update(data[begin:end])
+        if name != "sha256":
+            digest.update(data[begin:end])
         code = CODES[header[name]["dtype"]]
         count = (end - begin) // struct.calcsize(f"<{code}")
         tensors[name] = header[name]["shape"], list(struct.unpack_from(f"<{count}{code}", data, begin))
-    assert digest.hexdigest() == metadata["sha256"]
-    return json.loads(metadata["network"]), tensors
+    assert list(digest.digest()) == tensors.pop("sha256")[1]
+    return document["network"], tensors
 
 
 def rows_of_bits(tensor, width):

@@ -55,6 +55,27 @@ def test_the_good_file_is_good(load_octets):
     assert isinstance(load_octets(files.join(files.parts())), Network), "the generator's own way of writing is accepted"
 
 
+OUTPUT_WEIGHTS = b'"output.weights":{"dtype":"U64","shape":[2,1],"data_offsets":[0,16]}'
+TOLERATED = {
+    "a wrong entry before the right one of that name": b'"output.weights":{"dtype":"I8","shape":[],"data_offsets":[9,9]},'
+    + OUTPUT_WEIGHTS,
+    "an unknown field": OUTPUT_WEIGHTS[:-1] + b',"unused":[{}]}',
+    "an entry as a list": b'"output.weights":["U64",[2,1],[0,16]]',
+    "spaces": OUTPUT_WEIGHTS.replace(b":", b"\n: "),
+}
+
+
+@pytest.mark.parametrize("name", TOLERATED)
+def test_what_the_safetensors_package_tolerates_changes_no_network(name, load_octets):
+    """The checksum and the exact set of names bind the contents, whatever else the header says."""
+    length = int.from_bytes(files.GOOD[:8], "little")
+    header = files.GOOD[8 : 8 + length]
+    assert header.count(OUTPUT_WEIGHTS) == 1
+    network = load_octets(files.whole(header.replace(OUTPUT_WEIGHTS, TOLERATED[name]), files.GOOD[8 + length :]))
+    assert isinstance(network, Network), network
+    assert artifact.encode(network) == files.GOOD
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_hostile_file(case, tmp_path):
     path = tmp_path / "hostile.safetensors"
@@ -130,10 +151,17 @@ NASTY = [
     {},
     [[]],
 ]
-FREE = {"name", "stages.0.name", "output.name", "input.cover", "stages.0.pooling.size", "stages.0.pooling.stride"}
+FREE = {
+    "network.name",
+    "network.stages.0.name",
+    "network.output.name",
+    "network.input.cover",
+    "network.stages.0.pooling.size",
+    "network.stages.0.pooling.stride",
+}
 
 
-@pytest.mark.parametrize("attribute", ["network", "entries", "metadata"])
+@pytest.mark.parametrize("attribute", ["document", "entries", "metadata"])
 def test_every_field_replaced_by_nasty_values(attribute, load_octets):
     """With a correct checksum: an error, but for the fields that no other field and no tensor depends on."""
     base = files.parts()
@@ -143,17 +171,17 @@ def test_every_field_replaced_by_nasty_values(attribute, load_octets):
             p = copy.deepcopy(base)
             if json.dumps(files.replaced(getattr(p, attribute), path, value)) == json.dumps(value):
                 continue
-            octets = files.join(p, place=False) if attribute == "network" else files.pack(p)
+            octets = files.join(p, place=False) if attribute == "document" else files.pack(p)
             result = load_octets(octets)
             assert isinstance(result, str | Network)
             if isinstance(result, Network):
                 accepted.add(".".join(map(str, path)).removesuffix(".0").removesuffix(".1"))
-    assert accepted == (FREE if attribute == "network" else set())
+    assert accepted == (FREE if attribute == "document" else set())
 
 
 def test_every_field_removed(load_octets):
     base = files.parts()
-    for attribute, tree in [("network", base.network), ("entries", base.entries)]:
+    for attribute, tree in [("document", base.document), ("entries", base.entries)]:
         for path in leaves(tree):
             if path and isinstance(path[-1], str):
                 p = copy.deepcopy(base)
@@ -239,14 +267,36 @@ def test_no_permission_by_the_file_system(tmp_path):
 def test_file_that_shrinks_while_it_is_read(tmp_path, monkeypatch):
     path = tmp_path / "shrinking.safetensors"
     path.write_bytes(networks.path("deep").read_bytes())
-    real = artifact.container.read_tensor
+    real = artifact.description.expected_tensors
 
     def shrink(*arguments):
         os.truncate(path, 9000)
         return real(*arguments)
 
-    monkeypatch.setattr(artifact.container, "read_tensor", shrink)
-    assert "it ended after" in error_of(path)
+    monkeypatch.setattr(artifact.description, "expected_tensors", shrink)
+    assert "it ended after 9000 of 12052 octets" in error_of(path)
+
+
+def test_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
+    """The tensors come from a second reading; the checksum binds them to the document of the first."""
+    path = tmp_path / "changing.safetensors"
+    path.write_bytes(files.GOOD)
+    real = artifact.description.expected_tensors
+
+    def change(*arguments):
+        path.write_bytes(files.edited(lambda p: p.data.update({"output.scale": b"\0\0\x80\x3f" * 2})))
+        return real(*arguments)
+
+    monkeypatch.setattr(artifact.description, "expected_tensors", change)
+    assert isinstance(artifact.load(path), Network), "a change of the tensors with their checksum is another good file"
+
+    def change_text(*arguments):
+        path.write_bytes(files.GOOD.replace(b"tiny", b"tony"))
+        return real(*arguments)
+
+    path.write_bytes(files.GOOD)
+    monkeypatch.setattr(artifact.description, "expected_tensors", change_text)
+    assert artifact.load(path).name == "tiny", "the document is that of the first reading, under its checksum"
 
 
 def test_file_beyond_the_size_limit(tmp_path):
@@ -257,15 +307,61 @@ def test_file_beyond_the_size_limit(tmp_path):
     assert "more than the 1073741824" in error_of(path)
 
 
-def test_memory_error_is_an_artifact_error(tmp_path, monkeypatch):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(files.GOOD)
+def test_large_file_of_another_kind_is_not_read(tmp_path, monkeypatch):
+    """The document bounds the file's size before the tensors are read."""
+    path = tmp_path / "large.safetensors"
+    with path.open("wb") as file:
+        file.write(files.GOOD)
+        file.truncate(1 << 30)
+    real = artifact.read_exactly
+    sizes = []
+    monkeypatch.setattr(artifact, "read_exactly", lambda file, size: sizes.append(size) or real(file, size))
+    assert "its tensors take 626 octets, but 1073740712 follow the header" in error_of(path)
+    assert sum(sizes) == 8 + 1104
 
-    def fail(*_arguments):
-        raise MemoryError
 
-    monkeypatch.setattr(artifact.container, "read_tensor", fail)
-    assert "does not fit in the free memory" in error_of(path)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("action", ["load", "save"])
+def test_short_memory_is_an_artifact_error(action, tmp_path):
+    """At every amount of free memory: the safetensors package would panic or abort where an allocation fails."""
+    program = f"""
+        import resource, sys
+        import numpy as np
+        from o3bnn.errors import ArtifactError
+        from o3bnn.model import ConvGeometry, DenseStage, InputEncoding, Network, OutputStage, artifact
+        wide = 1 << 13
+        table = np.where(np.arange(256) < 128, -1, 1).astype(np.int16)
+        stages = [
+            DenseStage(
+                name=str(i),
+                geometry=ConvGeometry(1, 1, wide, wide),
+                weights=np.zeros((wide, wide // 64), np.uint64),
+                thresholds=np.ones((1, wide), np.int32),
+            )
+            for i in range(4)
+        ]
+        one = np.ones(1, np.float32)
+        output = OutputStage(name="o", in_features=wide, weights=np.zeros((1, wide // 64), np.uint64), scale=one, offset=one)
+        network = Network(name="n", input=InputEncoding(1, 1, wide, table), stages=stages, output=output)
+        path, action = sys.argv[1:]
+        artifact.save(network, path)
+        found = set()
+        for megabytes in range(0, 160, 4):
+            pages = int(open("/proc/self/statm").read().split()[0])
+            limit = pages * resource.getpagesize() + (megabytes << 20)
+            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+            try:
+                artifact.load(path) if action == "load" else artifact.save(network, path)
+                found.add("done")
+            except ArtifactError as error:
+                assert "it does not fit in the free memory" in str(error), error
+                found.add("short")
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        print(sorted(found))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "model.safetensors"), action]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.stdout == "['done', 'short']\n", result.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

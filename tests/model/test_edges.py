@@ -175,7 +175,12 @@ def test_constant_counts_by_hand():
 
 def test_neurons_outside_of_every_window_are_not_counted():
     spec = strategies.Spec(
-        (5, 5, 1), "bits", (strategies.ConvSpec(3, (1, 1), (1, 1), (0, 0), "zero", ((2, 2), (2, 2)), False, 1, False),), (), 2, 1
+        (5, 5, 1),
+        "bits",
+        (strategies.ConvSpec(3, (1, 1), (1, 1), (0, 0), "zero", ((2, 2), (2, 2)), False, 1, False),),
+        (),
+        2,
+        1,
     )
     network = strategies.build(spec)
     assert isinstance(network.stages[0], ConvStage)

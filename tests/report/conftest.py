@@ -6,8 +6,7 @@ from o3bnn.report import demo, measure, shipped
 from tests.report import helpers
 
 
-@pytest.fixture
-def small(monkeypatch):
+def use_small_networks(monkeypatch):
     """Put the small networks and samples in place of the shipped ones, and time as briefly as possible."""
     monkeypatch.setattr(shipped, "MODELS", tuple(helpers.SPECS))
     monkeypatch.setattr(shipped, "shipped_model", helpers.network)
@@ -17,8 +16,15 @@ def small(monkeypatch):
 
 
 @pytest.fixture
-def shown(small, tmp_path):
+def small(monkeypatch):
+    use_small_networks(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
     """The JSON document of a demo and its page as text."""
-    path = tmp_path / "page.html"
-    doc = demo.run(path)
+    path = tmp_path_factory.mktemp("demo") / "page.html"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_small_networks(monkeypatch)
+        doc = demo.run(path)
     return doc, path.read_text("utf-8")

@@ -56,13 +56,13 @@ def test_the_document_says_what_the_reference_and_the_oracle_say(tmp_path):
 
 def test_word_widths_of_both_bounds(tmp_path):
     for model in demo.run(tmp_path / "page.html")["models"]:
-        network, (images, _) = helpers.network(model["name"]), helpers.samples()
+        engine, (images, _) = Engine(helpers.network(model["name"])), helpers.samples()
         shares = model["evaluated_by_word"]
         assert tuple(map(int, shares["simple"])) == measure.WORDS
         assert tuple(map(int, shares["sharp"])) == measure.SHARP_WORDS
         for bounds, words in shares.items():
             for word, found in words.items():
-                profile = edges.count(network, images, word=int(word), bounds=bounds)
+                profile = engine.profile(images, word=int(word), bounds=bounds)
                 assert found == 1 - profile.total("binary").pruned_share
 
 

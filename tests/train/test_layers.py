@@ -108,8 +108,12 @@ def test_eval_is_exact_under_autocast_and_training_is_not_needed_to_be():
         model.train()(x).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
     expected = model.eval()(x)
+    exact = model[1](model[0](x))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = model(x)
+        assert torch.equal(model[1](model[0](x)), exact)
+        assert model[5](torch.ones(2, 1024)).dtype == torch.float32
+    assert exact.abs().max() > 256  # where bfloat16 no longer holds every integer
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
     assert torch.equal(model(x.contiguous(memory_format=torch.channels_last)), expected)

@@ -1,34 +1,62 @@
 """The model file: a network saved to a safetensors file, and loaded again without trusting the file.
 
 Packed bits and thresholds are tensors; everything else is one JSON text in the metadata, checked field by field.
-`docs/format.md` is the specification, octet by octet.
+`docs/format.md` is the specification, octet by octet. The safetensors package writes and parses the container.
 """
 
 import errno
 import hashlib
+import json
+import math
 import os
-import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse_tensors
+from safetensors.numpy import save as container_of
 
 from o3bnn.errors import ArtifactError, InvalidNetworkError
-from o3bnn.model import container, description
-from o3bnn.model.container import TensorEntry, Tensors, damaged, shown
-from o3bnn.model.description import NetworkDescription
+from o3bnn.model import description
+from o3bnn.model.description import Array, Document, Expected, Tensors
 from o3bnn.model.network import Network
 
 FORMAT = "o3bnn"
 VERSION = 1
+CHECKSUM = "sha256"
+DIGEST = ("uint8", (hashlib.sha256().digest_size,))
+MAX_HEADER = 4 << 20
+MAX_FILE = 1 << 30
+LENGTH_SIZE = 8
 MAX_SHOWN_PATH = 300
-_NETWORK = TypeAdapter(NetworkDescription)
+MAX_EXPLAINED = 64
+COMPILE = "compile one with `o3bnn compile`"
 
 StrPath = str | os.PathLike[str]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Header(BaseModel):
+    """The part of a safetensors header that the package does not hand out for a file in memory."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    metadata: dict[str, str] = Field({}, alias="__metadata__")
+
+
+class _Version(BaseModel):
+    """The fields of the document that every version has."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    format: str | None = None
+    version: int = Field(ge=1)
 
 
 def save(network: Network, path: StrPath) -> None:
@@ -41,19 +69,13 @@ def save(network: Network, path: StrPath) -> None:
         ArtifactError: the file cannot be written, or the network holds texts that the format cannot.
     """
     try:
-        tensors = description.tensors_of(network)
-        text = container.canonical_json(_describe(network).model_dump(mode="json"))
-        metadata = {
-            "format": FORMAT,
-            "format_version": str(VERSION),
-            "network": text.decode(),
-            "sha256": _digest(text, tensors),
-        }
-        _write(Path(path), container.encode(metadata, tensors))
+        _write(Path(path), encode(network))
     except OSError as error:
         raise ArtifactError(f"cannot write {_place(path)}: {_reason(error)}") from error
-    except (ArtifactError, ValueError) as error:
-        raise ArtifactError(f"cannot write {_place(path)}: {container.shorten(str(error))}") from error
+    except MemoryError as error:
+        raise ArtifactError(f"cannot write {_place(path)}: it does not fit in the free memory") from error
+    except (ArtifactError, SafetensorError, ValueError) as error:
+        raise ArtifactError(f"cannot write {_place(path)}: {_shorten(str(error))}") from error
 
 
 def load(path: StrPath) -> Network:
@@ -64,66 +86,141 @@ def load(path: StrPath) -> Network:
     """
     try:
         with _opened(Path(path)) as (file, size):
-            header = container.read_header(file, size)
-            text = _check_metadata(header.metadata)
-            entries = header.entries()
-            model = container.validate(_NETWORK, container.parse_json(text, "the network"), "the network")
-            parts = description.geometries(model)
-            _check_tensors(entries, description.expected_tensors(model, parts))
-            tensors = {name: container.read_tensor(file, header.data_start, entry) for name, entry in entries.items()}
-        if _digest(text.encode(), tensors) != header.metadata["sha256"]:
-            raise damaged("its contents do not match its SHA-256 checksum")
-        return description.build(model, parts, tensors)
+            return _decode(file, size)
     except OSError as error:
         raise ArtifactError(f"cannot read {_place(path)}: {_reason(error)}") from error
     except MemoryError as error:
         raise ArtifactError(f"cannot read {_place(path)}: it does not fit in the free memory") from error
     except (ArtifactError, InvalidNetworkError, ValueError) as error:
-        raise ArtifactError(f"cannot read {_place(path)}: {container.shorten(str(error))}") from error
+        raise ArtifactError(f"cannot read {_place(path)}: {_shorten(str(error))}") from error
 
 
-def _describe(network: Network) -> NetworkDescription:
+def encode(network: Network) -> bytes:
+    """The octets of a network's file; raises `ArtifactError` for what the format cannot hold."""
+    text = _canonical(_describe(network))
+    tensors = description.tensors_of(network)
+    tensors[CHECKSUM] = _checksum(text, tensors)
+    _reserve(3 * (len(text) + sum(array.nbytes for array in tensors.values())))
+    octets = container_of(tensors, {FORMAT: text.decode()})
+    length = int.from_bytes(octets[:LENGTH_SIZE], "little")
+    if length > MAX_HEADER:
+        raise ArtifactError(f"its header takes {length} octets, more than {MAX_HEADER}: shorten the metadata")
+    if len(octets) > MAX_FILE:
+        raise ArtifactError(f"it takes {len(octets)} octets, more than a file's {MAX_FILE}: use a smaller network")
+    return octets
+
+
+def _decode(file: BinaryIO, size: int) -> Network:
+    """The network in a file of `size` octets. What the document asks for is bounded before the tensors are read."""
+    text, data_size = _read_text(file, size)
+    model = _parse(text).network
+    parts = description.geometries(model)
+    expected = {**description.expected_tensors(model, parts), CHECKSUM: DIGEST}
+    wanted = sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in expected.values())
+    if wanted != data_size:
+        raise _damaged(f"its tensors take {wanted} octets, but {data_size} follow the header")
+    file.seek(0)
+    tensors = _read_tensors(file, size, expected)
+    checksum = tensors.pop(CHECKSUM)
+    if not np.array_equal(checksum, _checksum(text.encode(), tensors)):
+        raise _damaged("its contents do not match its SHA-256 checksum")
+    return description.build(model, parts, tensors)
+
+
+def _describe(network: Network) -> Document:
     try:
-        model = description.describe(network)
+        document = description.describe(network)
     except ValidationError as error:
-        raise ArtifactError(container.explain(error)) from error
-    description.check_positions(model)
-    return model
+        raise ArtifactError(_explain(error)) from error
+    description.check_positions(document.network)
+    return document
 
 
-def _check_metadata(metadata: Mapping[str, str]) -> str:
-    """Check format and version, and return the JSON text of the network."""
-    if metadata.get("format") != FORMAT:
-        raise ArtifactError(
-            f"its metadata has format {shown(metadata.get('format'))}, not {FORMAT!r}: "
-            "it is not an o3bnn model; compile one with `o3bnn compile`"
-        )
-    version = metadata.get("format_version", "")
-    if not re.fullmatch("[1-9][0-9]{0,5}", version):
-        raise damaged(f"its format version is {shown(version)}, not a number such as {VERSION}")
-    if int(version) > VERSION:
-        raise ArtifactError(f"its format version {version} is newer than {VERSION}: upgrade o3bnn")
-    wanted = {"format", "format_version", "network", "sha256"}
-    for name in sorted(wanted ^ metadata.keys()):
-        raise damaged(f"its metadata has {'no' if name in wanted else 'an unknown'} field {shown(name)}")
-    return metadata["network"]
+def _canonical(document: Document) -> bytes:
+    """The one JSON text of a document: sorted keys, no spaces, UTF-8."""
+    value = document.model_dump(mode="json")
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ArtifactError(f"{text[error.start]!r} in a name or text is not valid Unicode: replace it") from error
 
 
-def _check_tensors(entries: Mapping[str, TensorEntry], expected: description.Expected) -> None:
-    for name in sorted(expected.keys() ^ entries.keys()):
-        raise damaged(f"tensor {shown(name)} is {'missing' if name in expected else 'unknown'}")
-    for name, (dtype, shape) in expected.items():
-        entry = entries[name]
-        if (entry.dtype, entry.shape) != (dtype, shape):
-            raise damaged(f"tensor {shown(name)} is {entry.dtype} {list(entry.shape)}, not {dtype} {list(shape)}")
-
-
-def _digest(text: bytes, tensors: Tensors) -> str:
-    """SHA-256 of the network's JSON text followed by the tensors' data in order of name, as 64 hexadecimal digits."""
+def _checksum(text: bytes, tensors: Tensors) -> Array:
+    """SHA-256 of the document's text followed by the tensors' data in order of name: uint8 [32]."""
     digest = hashlib.sha256(text)
     for name in sorted(tensors):
-        digest.update(container.octets(tensors[name]))
-    return digest.hexdigest()
+        digest.update(tensors[name].reshape(-1).data)
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _read_text(file: BinaryIO, size: int) -> tuple[str, int]:
+    """The document's text in the header, and the number of octets that follow the header."""
+    if size < LENGTH_SIZE:
+        raise _damaged("it is empty" if size == 0 else f"it is only {size} octets long")
+    if size > MAX_FILE:
+        raise ArtifactError(f"it is {size} octets long, more than the {MAX_FILE} of the largest model: check the path")
+    length = int.from_bytes(read_exactly(file, LENGTH_SIZE), "little")
+    if length > MAX_HEADER:
+        raise _damaged(f"its header would be {length} octets long, more than {MAX_HEADER}")
+    if length > size - LENGTH_SIZE:
+        raise _damaged(f"it ends within its header ({size} octets, of at least {length + LENGTH_SIZE})")
+    metadata = _validate(_Header, read_exactly(file, length), "its header").metadata
+    if FORMAT not in metadata:
+        raise ArtifactError(f"its metadata has no {FORMAT!r}: it is not an o3bnn model; {COMPILE}")
+    for name in sorted(metadata.keys() - {FORMAT}):
+        raise _damaged(f"its metadata has an unknown field {_shown(name)}")
+    return metadata[FORMAT], size - LENGTH_SIZE - length
+
+
+def _parse(text: str) -> Document:
+    """The document of a text, which must be the canonical one: no key twice, no other spelling of the same value."""
+    kind = _validate(_Version, text, "the document")
+    if kind.format != FORMAT:
+        raise ArtifactError(f"its format is {_shown(kind.format)}, not {FORMAT!r}: it is not an o3bnn model; {COMPILE}")
+    if kind.version > VERSION:
+        raise ArtifactError(f"its format version {_shown(kind.version)} is newer than {VERSION}: upgrade o3bnn")
+    document = _validate(Document, text, "the document")
+    if _canonical(document) != text.encode():
+        raise _damaged("the document is not in canonical form: a key comes twice, or spaces, order or escapes differ")
+    return document
+
+
+def _read_tensors(file: BinaryIO, size: int, expected: Expected) -> Tensors:
+    """The tensors of a file: exactly those that are expected."""
+    octets = read_exactly(file, size)
+    _reserve(size)
+    try:
+        tensors = parse_tensors(octets)
+    except (SafetensorError, LookupError, ValueError) as error:
+        raise _damaged(f"its tensors cannot be read ({_shorten(str(error))})") from error
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        raise _damaged(f"tensor {_shown(name)} is {'missing' if name in expected else 'unknown'}")
+    for name, (dtype, shape) in expected.items():
+        array = tensors[name]
+        if (array.dtype.name, array.shape) != (dtype, shape):
+            raise _damaged(f"tensor {_shown(name)} is {array.dtype} {list(array.shape)}, not {dtype} {list(shape)}")
+    return tensors
+
+
+def _reserve(size: int) -> None:
+    """Raise `MemoryError` where `size` octets are not free: the safetensors package would panic, or even abort."""
+    bytearray(size)
+
+
+def read_exactly(file: BinaryIO, size: int) -> bytes:
+    data = file.read(size)
+    if len(data) != size:
+        raise _damaged(f"it ended after {len(data)} of {size} octets")
+    return data
+
+
+def _validate(model: type[Model], text: bytes | str, what: str) -> Model:
+    """Parse JSON of a strict model; the message names the first wrong field."""
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise _damaged(f"{what}: {_explain(error)}") from error
 
 
 @contextmanager
@@ -143,15 +240,14 @@ def _check_regular(path: Path, mode: int) -> None:
         raise ArtifactError("it is a device, pipe or socket, not a file: give the path of a model file")
 
 
-def _write(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+def _write(path: Path, octets: bytes) -> None:
     """Write a file atomically: to a temporary file in the same folder, synced, renamed; removed where that fails."""
     if path.exists():
         _check_regular(path, path.stat().st_mode)
     temporary = path.with_name(f".o3bnn-{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
-            for piece in pieces:
-                file.write(piece)
+            file.write(octets)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -193,3 +289,29 @@ def _reason(error: OSError) -> str:
     }
     remedy = remedies.get(error.errno or 0, "check the path and the disk")
     return f"{error.strerror or type(error).__name__}: {remedy}"
+
+
+def _damaged(reason: str) -> ArtifactError:
+    """The error for a file that no version of o3bnn has written."""
+    return ArtifactError(f"{reason}; the file is damaged or not an o3bnn model: copy or compile it again")
+
+
+def _explain(error: ValidationError) -> str:
+    """The first of pydantic's complaints, as one short line."""
+    if error.error_count() > MAX_EXPLAINED:
+        return f"{error.error_count()} fields are wrong"
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = f"{_shown(place)}: {first['msg']}" if place else first["msg"]
+    return message if isinstance(first["input"], dict | list | bytes) else f"{message}, not {_shown(first['input'])}"
+
+
+def _shown(value: object) -> str:
+    """A value as it may stand in a message: short, printable, ASCII."""
+    return _shorten(ascii(value[:200] if isinstance(value, str) else value), 80)
+
+
+def _shorten(text: str, length: int = 400) -> str:
+    """One printable line of about `length` characters at most: what comes from a file may hold control characters."""
+    cut = text if len(text) <= length else text[: length - 3] + "..."
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in cut)

@@ -1,16 +1,16 @@
-"""The JSON description of a network, as the model file carries it: strict models, and the way to and from `Network`.
+"""The JSON document of a network, as the model file carries it: strict models, and the way to and from `Network`.
 
 Arrays are not part of it: they are tensors, named after their stage's index (`stages.0.weights`).
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
 
 from o3bnn.errors import ArtifactError, InvalidNetworkError
-from o3bnn.model.container import Array, Dtype, Strict, Tensors
-from o3bnn.model.geometry import MAX_SIDE, ConvGeometry, Pooling, output_size
+from o3bnn.model.geometry import MAX_CHANNELS, MAX_SIDE, ConvGeometry, Pooling, output_size
 from o3bnn.model.network import (
     MAX_STAGES,
     ConvStage,
@@ -23,17 +23,24 @@ from o3bnn.model.network import (
 )
 from o3bnn.model.packing import word_count
 
-MAX_CHANNELS = 1 << 24
 MAX_CLASS_NAMES = 1 << 20
 MAX_POSITIONS = 1 << 22
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Margin = Annotated[int, Field(ge=0, le=MAX_SIDE)]
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
-Pair = Annotated[tuple[Side, Side], Field(strict=False)]
-Margins = Annotated[tuple[Margin, Margin, Margin, Margin], Field(strict=False)]
+Pair = tuple[Side, Side]
+Margins = tuple[Margin, Margin, Margin, Margin]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-Expected = Mapping[str, tuple[Dtype, tuple[int, ...]]]
+Array = npt.NDArray[Any]
+Tensors = dict[str, Array]
+Expected = Mapping[str, tuple[str, tuple[int, ...]]]
+
+
+class Strict(BaseModel):
+    """Base of everything read from JSON: no conversions, no unknown fields, immutable."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 class PoolingDescription(Strict):
@@ -122,21 +129,29 @@ class NetworkDescription(Strict):
 
     name: Name
     input: InputDescription
-    stages: Annotated[tuple[StageDescription, ...], Field(strict=False, max_length=MAX_STAGES)]
+    stages: Annotated[tuple[StageDescription, ...], Field(max_length=MAX_STAGES)]
     output: OutputDescription
-    class_names: Annotated[tuple[str, ...], Field(strict=False, max_length=MAX_CLASS_NAMES)]
+    class_names: Annotated[tuple[str, ...], Field(max_length=MAX_CLASS_NAMES)]
     metadata: dict[str, str]
 
 
-def describe(network: Network) -> NetworkDescription:
-    """The description of a network.
+class Document(Strict):
+    """The whole JSON text of a model file."""
+
+    format: Literal["o3bnn"]
+    version: Literal[1]
+    network: NetworkDescription
+
+
+def describe(network: Network) -> Document:
+    """The document of a network.
 
     Raises:
-        pydantic.ValidationError: a text of the network is not text.
+        pydantic.ValidationError: a text or a list of the network is longer than the format allows.
     """
     i, o = network.input, network.output
     cover = i.cover or (i.height, i.width)
-    return NetworkDescription(
+    description = NetworkDescription(
         name=network.name,
         input=InputDescription(height=i.height, width=i.width, channels=i.channels, cover=cover),
         stages=tuple(_describe_stage(stage) for stage in network.stages),
@@ -144,6 +159,7 @@ def describe(network: Network) -> NetworkDescription:
         class_names=network.class_names,
         metadata=dict(network.metadata),
     )
+    return Document(format="o3bnn", version=1, network=description)
 
 
 def _describe_stage(stage: Stage) -> ConvDescription | DenseDescription:
@@ -218,16 +234,16 @@ def geometries(model: NetworkDescription) -> list[ConvGeometry]:
 
 
 def expected_tensors(model: NetworkDescription, parts: list[ConvGeometry]) -> Expected:
-    """Type and shape of every tensor that the file of a network holds."""
-    expected: dict[str, tuple[Dtype, tuple[int, ...]]] = {"input.table": ("I16", (256,))}
+    """Name of the NumPy type, and shape, of every tensor of a network."""
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {"input.table": ("int16", (256,))}
     for index, (stage, g) in enumerate(zip(model.stages, parts, strict=True)):
-        expected[f"stages.{index}.weights"] = "U64", (g.out_channels, word_count(g.full_fan_in))
-        expected[f"stages.{index}.thresholds"] = "I32", (g.class_count, g.out_channels)
+        expected[f"stages.{index}.weights"] = "uint64", (g.out_channels, word_count(g.full_fan_in))
+        expected[f"stages.{index}.thresholds"] = "int32", (g.class_count, g.out_channels)
         if isinstance(stage, ConvDescription):
-            expected[f"stages.{index}.decisive_bit"] = "U8", (g.out_channels,)
+            expected[f"stages.{index}.decisive_bit"] = "uint8", (g.out_channels,)
     classes = model.output.classes
-    expected["output.weights"] = "U64", (classes, word_count(model.output.in_features))
-    expected["output.scale"] = expected["output.offset"] = "F32", (classes,)
+    expected["output.weights"] = "uint64", (classes, word_count(model.output.in_features))
+    expected["output.scale"] = expected["output.offset"] = "float32", (classes,)
     return expected
 
 

@@ -2,8 +2,8 @@
 
 Definitions (the same for every back end that claims a count):
 
-1. The edges of a full kernel, in (kernel row, kernel column, channel) order, are cut every B edges into edge words. At a
-   border a word holds only its existing edges; a word without any does not exist.
+1. The edges of a full kernel, in (kernel row, kernel column, channel) order, are cut every B edges into edge words. At
+   a border a word holds only its existing edges; a word without any does not exist.
 2. A neuron whose threshold is met or missed by every score of its border class is constant: no edge is evaluated.
 3. Otherwise its words are evaluated in order. With n edges seen and partial score s, it fires as soon as s + L >= t
    (`threshold_high`) and is silent as soon as s + U < t (`threshold_low`), where L and U bound what remains:
@@ -15,8 +15,8 @@ Definitions (the same for every back end that claims a count):
    over the remaining words of b edges, x ones in the input and w ones in the weights. Sharp bounds need the popcount of
    every word beforehand, so they are also tried before the first word.
 4. Windows are taken in raster order, channel by channel. A window that is not settled visits those of its neurons that
-   were not visited yet, in raster order, until it is settled. A visited neuron with the decisive bit settles every window
-   that contains it. A neuron that is never visited is pruned by `pooling`, unless it is constant.
+   were not visited yet, in raster order, until it is settled. A visited neuron with the decisive bit settles every
+   window that contains it. A neuron that is never visited is pruned by `pooling`, unless it is constant.
 5. Neurons that no window reads do not exist. The output stage evaluates every edge.
 
 dense = evaluated + constant + threshold_high + threshold_low + pooling.
@@ -149,9 +149,7 @@ def stage_entry(network: Network, index: int, edges: EdgeCounts) -> StageEdges:
     return StageEdges(stage.name, kind, "input" if stage.integer_input else "binary", edges)
 
 
-def count_stage(
-    stage: Stage, trace: reference.StageTrace, word: int, bounds: Bounds, magnitude: int = 1
-) -> EdgeCounts:
+def count_stage(stage: Stage, trace: reference.StageTrace, word: int, bounds: Bounds, magnitude: int = 1) -> EdgeCounts:
     """Count one stage from what the reference computed for it; magnitude is the largest |input| of an integer stage."""
     g = stage.geometry
     n, shape = len(trace.operand), stage.conv_shape
@@ -262,4 +260,4 @@ def _remaining(per_word: IntArray) -> IntArray:
     """Sum over the words still to come after 0, 1, 2 ... words: [..., words] -> [..., words + 1]."""
     total = per_word.cumsum(axis=-1)
     before = np.concatenate([np.zeros((*total.shape[:-1], 1), np.int64), total], axis=-1)
-    return before[..., -1:] - before
+    return np.asarray(before[..., -1:] - before, np.int64)

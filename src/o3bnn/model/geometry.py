@@ -17,6 +17,7 @@ import numpy.typing as npt
 from o3bnn.errors import InvalidNetworkError
 
 MAX_SIDE = 1 << 16
+MAX_CHANNELS = 1 << 24
 MAX_MAP = 1 << 27
 MAX_FAN_IN = 1 << 22
 MAX_CLASS_EDGES = 1 << 26
@@ -71,25 +72,32 @@ class ConvGeometry:
 
     def __post_init__(self) -> None:
         for field in ("in_height", "in_width", "in_channels", "out_channels", "groups"):
-            check_range(field, getattr(self, field), 1, 1 << 24)
+            check_range(field, getattr(self, field), 1, MAX_CHANNELS)
         for field, length, low in (("kernel", 2, 1), ("stride", 2, 1), ("padding", 4, 0)):
             check_sides(field, getattr(self, field), length, low)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise InvalidNetworkError(
-                f"groups = {self.groups} does not divide {self.in_channels} input and {self.out_channels} output channels"
+                f"groups = {self.groups} does not divide {self.in_channels} input "
+                f"and {self.out_channels} output channels"
             )
         if self.in_height > MAX_SIDE or self.in_width > MAX_SIDE:
-            raise InvalidNetworkError(f"a map of {self.in_height} x {self.in_width} is larger than {MAX_SIDE} on a side")
+            raise InvalidNetworkError(
+                f"a map of {self.in_height} x {self.in_width} is larger than {MAX_SIDE} on a side"
+            )
         if self.out_height < 1 or self.out_width < 1:
             raise InvalidNetworkError(
-                f"kernel {self.kernel} does not fit a map of {self.in_height} x {self.in_width} with padding {self.padding}"
+                f"kernel {self.kernel} does not fit a map of {self.in_height} x {self.in_width} "
+                f"with padding {self.padding}"
             )
-        if max(self._padded_elements, self.outputs) > MAX_MAP:
-            raise InvalidNetworkError(f"a feature map has more than {MAX_MAP} elements")
+        check_map("padded input map", self._padded_elements)
+        check_map("output map", self.outputs)
         if self.full_fan_in > MAX_FAN_IN:
             raise InvalidNetworkError(f"fan-in {self.full_fan_in} is above {MAX_FAN_IN}")
         if self.class_count * self.full_fan_in > MAX_CLASS_EDGES:
-            raise InvalidNetworkError(f"{self.class_count} border classes of fan-in {self.full_fan_in} are too many")
+            raise InvalidNetworkError(
+                f"{self.class_count} border classes of fan-in {self.full_fan_in} are too many: "
+                f"their product is above {MAX_CLASS_EDGES}"
+            )
 
     @property
     def _padded_elements(self) -> int:
@@ -158,7 +166,8 @@ class ConvGeometry:
 class Pooling:
     """A max-pool over bits, without padding, floor mode: a window is settled by its decisive bit.
 
-    size, stride: (rows, columns). Neurons that no window reads (remainder rows and columns) are not part of the network.
+    size, stride: (rows, columns). Neurons that no window reads (remainder rows and columns) are not part of the
+    network.
     """
 
     size: tuple[int, int]
@@ -175,6 +184,12 @@ def check_sides(field: str, sides: object, length: int, low: int) -> None:
         raise InvalidNetworkError(f"{field} = {sides!r} is not a tuple of {length} integers")
     for value in sides:
         check_range(field, value, low, MAX_SIDE)
+
+
+def check_map(field: str, elements: int) -> None:
+    """Raise `InvalidNetworkError` where a map has more than `MAX_MAP` elements."""
+    if elements > MAX_MAP:
+        raise InvalidNetworkError(f"{field} has {elements} elements, more than {MAX_MAP}")
 
 
 def check_range(field: str, value: object, low: int, high: int) -> None:

@@ -5,6 +5,7 @@ logits. Everything is integer or bit but the output scale and offset. `reference
 this module says which networks exist.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,10 +18,11 @@ import numpy.typing as npt
 from o3bnn.errors import InvalidNetworkError
 from o3bnn.model import packing
 from o3bnn.model.geometry import (
+    MAX_CHANNELS,
     MAX_FAN_IN,
-    MAX_MAP,
     ConvGeometry,
     Pooling,
+    check_map,
     check_range,
     check_sides,
     output_size,
@@ -58,12 +60,11 @@ class InputEncoding:
     def __post_init__(self) -> None:
         ConvGeometry(self.height, self.width, self.channels, 1)
         _check_array("input table", self.table, np.int16, (256,))
-        cover = self.cover or (self.height, self.width)
+        cover = (self.height, self.width) if self.cover is None else self.cover
         check_sides("input cover", cover, 2, 1)
-        if cover[0] < self.height or cover[1] < self.width or cover[0] * cover[1] * self.channels > MAX_MAP:
-            raise InvalidNetworkError(
-                f"input cover {cover} does not cover {self.height} x {self.width}, or has more than {MAX_MAP} elements"
-            )
+        if cover[0] < self.height or cover[1] < self.width:
+            raise InvalidNetworkError(f"input cover {cover} does not cover {self.height} x {self.width}")
+        check_map("input cover", cover[0] * cover[1] * self.channels)
         object.__setattr__(self, "cover", cover)
         _freeze(self, "table")
 
@@ -117,13 +118,14 @@ class _Stage:
     def score_limits(self, magnitude: int = 1) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Least and greatest score of a neuron in each border class: int64 [class_count] each.
 
-        A score is the number of matches m (bits in), or the sum of weight times input (integers in, of at most `magnitude`).
+        A score is the number of matches m (bits in), or the sum of weight times input (integers in, of at most
+        `magnitude`).
         """
         fan_in = self.geometry.class_fan_in
         return (-fan_in * magnitude, fan_in * magnitude) if self.integer_input else (0 * fan_in, fan_in)
 
     def constant(self, magnitude: int = 1) -> npt.NDArray[np.int8]:
-        """Neurons decided before their first edge: int8 [class_count, out_channels], the bit (0 or 1), or -1 where open."""
+        """Neurons decided before their first edge: int8 [class_count, out_channels], the bit, or -1 where open."""
         low, high = self.score_limits(magnitude)
         open_or_one = np.where(self.thresholds <= low[:, None], 1, -1)
         return np.where(self.thresholds > high[:, None], 0, open_or_one).astype(np.int8)
@@ -133,11 +135,11 @@ class _Stage:
 class ConvStage(_Stage):
     """A binary convolution with thresholds, and an optional max-pool over its bits.
 
-    name: unique, not empty. geometry: shapes. weights: uint64 [out_channels, word_count(full_fan_in)], one row of packed
-    edges a channel in (kernel row, kernel column, channel) order, bit 1 for weight +1.
-    thresholds: int32 [class_count, out_channels]. A neuron of border class b fires iff its score >= thresholds[b, channel];
-        the score counts existing edges only: matches m (bits in, 0 <= t <= K + 1) or the signed sum (integers in).
-        Padding of value -1 or +1 is already folded into the thresholds.
+    name: unique, not empty. geometry: shapes. weights: uint64 [out_channels, word_count(full_fan_in)], one row of
+    packed edges a channel in (kernel row, kernel column, channel) order, bit 1 for weight +1.
+    thresholds: int32 [class_count, out_channels]. A neuron of border class b fires iff its score >=
+        thresholds[b, channel]; the score counts existing edges only: matches m (bits in, 0 <= t <= K + 1) or the signed
+        sum (integers in). Padding of value -1 or +1 is already folded into the thresholds.
     decisive_bit: uint8 [out_channels], the bit that settles a window: 1 for an OR window (max), 0 for an AND window.
     pooling: windows over the neurons' bits, or None.
     padding_mode: the value that the padding had in the trained model; of no effect on what the stage computes.
@@ -218,7 +220,7 @@ class OutputStage:
         _check_name(self.name)
         classes = len(self.weights) if isinstance(self.weights, np.ndarray) and self.weights.ndim == 2 else 0
         check_range(f"{self.name}: in_features", self.in_features, 1, MAX_FAN_IN)
-        check_range(f"{self.name}: classes (rows of its weights)", classes, 1, MAX_MAP)
+        check_range(f"{self.name}: classes (rows of its weights)", classes, 1, MAX_CHANNELS)
         _check_weights(self.name, self.weights, classes, self.in_features)
         for field_name, array in (("scale", self.scale), ("offset", self.offset)):
             _check_array(f"{self.name}: {field_name}", array, np.float32, (classes,))
@@ -264,8 +266,9 @@ class Network:
         if len(self.stages) > MAX_STAGES:
             raise InvalidNetworkError(f"{len(self.stages)} stages are more than {MAX_STAGES}")
         names = [stage.name for stage in self.stages] + [self.output.name]
-        if len(set(names)) != len(names):
-            raise InvalidNetworkError(f"stage names are not unique: {names}")
+        name, count = Counter(names).most_common(1)[0]
+        if count > 1:
+            raise InvalidNetworkError(f"stage names are not unique: {name!r} comes {count} times")
         if self.class_names and len(self.class_names) != self.output.classes:
             raise InvalidNetworkError(f"{len(self.class_names)} class names for {self.output.classes} classes")
         shape = self.input.shape
@@ -275,30 +278,30 @@ class Network:
         if self.output.in_features != shape[0] * shape[1] * shape[2]:
             raise InvalidNetworkError(f"{self.output.name}: {self.output.in_features} inputs for a map of {shape}")
         if not self.stages and not self.input.is_binary:
-            raise InvalidNetworkError(
-                "the output stage reads bits: add a hidden stage or an input table of -1 and +1"
-            )
+            raise InvalidNetworkError("the output stage reads bits: add a hidden stage or an input table of -1 and +1")
 
     def _check_stage(self, index: int, stage: Stage, shape: MapShape) -> None:
         integers = index == 0 and not self.input.is_binary
         if stage.integer_input != integers:
             operand = "integers" if integers else "bits"
-            raise InvalidNetworkError(f"{stage.name}: its input is {operand}, but integer_input = {stage.integer_input}")
+            raise InvalidNetworkError(
+                f"{stage.name}: its input is {operand}, but integer_input = {stage.integer_input}"
+            )
         flat = (1, 1, shape[0] * shape[1] * shape[2])
         if stage.in_shape != (flat if isinstance(stage, DenseStage) else shape):
             raise InvalidNetworkError(f"{stage.name}: expects a map of {stage.in_shape}, but gets {shape}")
-        if max(stage.geometry.outputs, flat[2]) > MAX_MAP:
-            raise InvalidNetworkError(f"{stage.name}: a map has more than {MAX_MAP} elements")
         magnitude = self.input.magnitude if integers else 1
         if stage.geometry.full_fan_in * magnitude >= MAX_SUM:
-            raise InvalidNetworkError(f"{stage.name}: sums overflow 32 bits")
+            raise InvalidNetworkError(
+                f"{stage.name}: fan-in {stage.geometry.full_fan_in} of inputs up to {magnitude} overflows 32-bit sums"
+            )
         low, high = stage.score_limits(magnitude)
         outside = np.argwhere((stage.thresholds < low[:, None]) | (stage.thresholds > high[:, None] + 1))
         if len(outside):
             border, channel = outside[0]
             raise InvalidNetworkError(
-                f"{stage.name}: threshold {stage.thresholds[border, channel]} of channel {channel}, border class {border}, "
-                f"is outside of {low[border]}..{high[border] + 1}"
+                f"{stage.name}: threshold {stage.thresholds[border, channel]} of channel {channel}, "
+                f"border class {border}, is outside of {low[border]}..{high[border] + 1}"
             )
 
     @property

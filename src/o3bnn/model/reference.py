@@ -21,7 +21,8 @@ class StageTrace:
     """What one stage computed for n images.
 
     operand: int32 [n, in_height, in_width, in_channels], bits as 0/1, or integers. scores: int32 [n, out_height,
-    out_width, channels] and fired: uint8 of the same shape, of every neuron before pooling. bits: uint8 [n, *out_shape].
+    out_width, channels] and fired: uint8 of the same shape, of every neuron before pooling. bits: uint8 [n,
+    *out_shape].
     """
 
     operand: IntArray
@@ -41,7 +42,7 @@ class Trace:
     @property
     def classes(self) -> npt.NDArray[np.int64]:
         """Predicted class of each image, the lowest on ties: int64 [n]."""
-        return self.logits.argmax(axis=1).astype(np.int64)
+        return np.asarray(self.logits.argmax(axis=1), np.int64)
 
 
 def run(network: Network, images: npt.NDArray[np.uint8]) -> Trace:
@@ -93,14 +94,15 @@ def gather_edges(g: ConvGeometry, operand: IntArray) -> tuple[IntArray, npt.NDAr
 
 def signed_sums(edges: IntArray, weights: IntArray) -> IntArray:
     """Sum of weight times input per neuron: int32 [n, positions, groups, channels of a group]."""
-    return np.einsum("npgk,gok->npgo", edges, 2 * weights - 1, dtype=np.int32, casting="unsafe")
+    sums = np.einsum("npgk,gok->npgo", edges, 2 * weights - 1, dtype=np.int32, casting="unsafe")
+    return np.asarray(sums, np.int32)
 
 
 def matches(edges: IntArray, exists: npt.NDArray[np.bool_], weights: IntArray) -> IntArray:
-    """Number of existing edges whose input bit equals the weight bit: int32 [n, positions, groups, channels of a group]."""
+    """Existing edges whose input bit equals the weight bit: int32 [n, positions, groups, channels of a group]."""
     ones = np.einsum("npgk,gok->npgo", edges, weights, dtype=np.int32, casting="unsafe")
     zeros = np.einsum("npgk,gok->npgo", exists[None, :, None, :] - edges, 1 - weights, dtype=np.int32, casting="unsafe")
-    return ones + zeros
+    return np.asarray(ones + zeros, np.int32)
 
 
 def pool(fired: BitArray, pooling: Pooling | None, decisive_bit: npt.NDArray[np.uint8]) -> BitArray:
@@ -109,7 +111,8 @@ def pool(fired: BitArray, pooling: Pooling | None, decisive_bit: npt.NDArray[np.
         return fired
     windows = np.lib.stride_tricks.sliding_window_view(fired, pooling.size, axis=(1, 2))
     windows = windows[:, :: pooling.stride[0], :: pooling.stride[1]]
-    return np.where(decisive_bit == 1, windows.max(axis=(-1, -2)), windows.min(axis=(-1, -2)))
+    settled = np.where(decisive_bit == 1, windows.max(axis=(-1, -2)), windows.min(axis=(-1, -2)))
+    return np.asarray(settled, np.uint8)
 
 
 def output_sums(output: OutputStage, operand: IntArray) -> IntArray:

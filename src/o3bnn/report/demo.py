@@ -17,7 +17,7 @@ from o3bnn.report import shipped
 from o3bnn.report.document import Json, document, model_document
 from o3bnn.report.measure import TABLE_WORDS, Measurement, measure
 from o3bnn.report.tables import count, kilobytes, microseconds, percent, plain_or_rich, pruning_table, ratio
-from o3bnn.report.words import rounds_text, speed_words, structure, threads_text
+from o3bnn.report.words import speed_words, structure, threads_text
 
 DEFAULT_OUTPUT = Path("o3bnn-demo.html")
 PAGE_EXTRA = "the page needs jinja2 and matplotlib: pip install 'o3bnn[report]'"
@@ -55,7 +55,7 @@ def run(output: Path = DEFAULT_OUTPUT, *, threads: int | None = None, console: C
             write_whole(output, render(doc, measurements, images, _command(output, threads)))
         doc["page"] = str(output)
     if console is not None:
-        console.print(f"Page: {output}" if render is not None else f"No page: {PAGE_EXTRA}", soft_wrap=True)
+        _say(console, f"Page: {output}" if render is not None else f"No page: {PAGE_EXTRA}")
     return doc
 
 
@@ -81,29 +81,26 @@ def print_model(console: Console, m: Measurement, threads: int) -> None:
         f"{count(same['bits'])} bits of all stages and {count(same['logits'])} logits are equal with pruning "
         f"{', '.join(same['modes'])}; on {same['reference_images']} images also to the NumPy reference",
     )
-    console.print(m.name, style="bold")
+    _say(console, m.name, "bold")
     for line in lines:
-        console.print(line, soft_wrap=True)
+        _say(console, line)
     console.print()
     for word in TABLE_WORDS:
         console.print(pruning_table(m.profile(word), plain_or_rich(console)))
         console.print()
-    console.print(time_table(console, model, f"{threads_text(threads)}, {m.isa}"))
+    timing = model["timing"]
+    how = f"batch of {timing['batch']}, {threads_text(threads)}, {m.isa} kernels, {timing['rounds']} interleaved rounds"
+    _say(console, f"Time per image, end-to-end Engine.run ({how})", "bold")
+    console.print(time_table(console, model))
     for sentence in speed_words(model):
-        console.print(str(sentence), soft_wrap=True)
+        _say(console, str(sentence))
     console.print()
 
 
-def time_table(console: Console, model: Json, how: str) -> Table:
+def time_table(console: Console, model: Json) -> Table:
     """Median and quartiles of the time per image in each mode, and the speed over no pruning."""
     timing = model["timing"]
-    table = Table(
-        title=f"Time per image, end-to-end Engine.run, batch of {timing['batch']}, {how}; {rounds_text([model])}",
-        title_justify="left",
-        title_style="bold",
-        box=plain_or_rich(console),
-        pad_edge=False,
-    )
+    table = Table(box=plain_or_rich(console), pad_edge=False)
     table.add_column("pruning")
     for heading in ("median", "quartiles", "speed over off"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -136,6 +133,11 @@ def _check_output(path: Path) -> None:
         raise InputError(f"cannot write {path}: it is not a file: give the path of an HTML file")
     if not os.access(folder, os.W_OK):
         raise InputError(f"cannot write {path}: no permission to write to the folder {folder}")
+
+
+def _say(console: Console, line: str, style: str | None = None) -> None:
+    """Print a line as it is: names are never taken for markup."""
+    console.print(line, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 def _status(console: Console | None, text: str) -> AbstractContextManager[object]:

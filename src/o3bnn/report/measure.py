@@ -16,7 +16,7 @@ from o3bnn.report.equality import check_reference, check_same_bits
 from o3bnn.report.timing import Timings, interleaved
 
 MODES: tuple[Pruning, ...] = ("off", "on", "auto")
-WORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+WORDS = (1, 4, 16, 64, 256)
 SHARP_WORDS = tuple(word for word in WORDS if word >= 16)  # narrower, the popcounts cost as much as the edges
 TABLE_WORDS = (1, 64)
 SWEEP: dict[Bounds, tuple[int, ...]] = {"simple": WORDS[1:], "sharp": SHARP_WORDS}  # B = 1 is counted per image

@@ -1,7 +1,7 @@
 """The models and the sample of MNIST that come with the package, so that the demo needs no download."""
 
-from importlib.abc import Traversable
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 
 import numpy as np
 import numpy.typing as npt

@@ -30,13 +30,13 @@ VARIABLES = {
     ON_BAR: "--on-bar",
     **{color: "--" + cause.replace("_", "-") for cause, color in CAUSE_COLORS.items()},
 }
-WIDTH_INCHES = 5.2
+WIDTH_INCHES = 5.0
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "o3bnn",
     "text.parse_math": False,  # stage names are names, also with a dollar sign
     "font.family": "DejaVu Sans",
-    "font.size": 9.5,
+    "font.size": 10.5,
     "text.color": INK,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": GRID,

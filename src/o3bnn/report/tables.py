@@ -7,6 +7,7 @@ from rich.table import Table
 from o3bnn.model.edges import EdgeCounts, PruningProfile
 
 CAUSES = ("constant", "threshold_high", "threshold_low", "pooling")
+UNITS = "kMGT"
 
 
 def percent(share: float) -> str:
@@ -20,12 +21,13 @@ def count(number: int) -> str:
 
 
 def magnitude(number: int) -> str:
-    """A large integer to three digits or more: 823 -> '823', 21233664 -> '21.2 M'."""
-    for exponent, unit in ((12, "T"), (9, "G"), (6, "M"), (3, "k")):
-        if number >= 10**exponent:
-            value = number / 10**exponent
-            return f"{value:.{3 - len(str(int(value)))}f} {unit}"
-    return str(number)
+    """A large integer to three digits: 823 -> '823', 21233664 -> '21.2 M'."""
+    if number < 1000:
+        return str(number)
+    mantissa, exponent = f"{number:.2e}".split("e")
+    group = min(int(exponent) // 3, len(UNITS))
+    shift = int(exponent) - 3 * group
+    return f"{float(mantissa) * 10**shift:.{max(0, 2 - shift)}f} {UNITS[group - 1]}"
 
 
 def microseconds(seconds: float) -> str:
@@ -88,7 +90,7 @@ def ceiling_text(profile: PruningProfile) -> str:
     """The pruned share of the binary stages and the ceilings on speedup that the counts allow."""
     binary, everything = profile.total("binary"), profile.total()
     return (
-        f"{percent(binary.pruned_share)} of the binary stages' edges pruned. Ceiling on speedup from that alone:\n"
+        f"{percent(binary.pruned_share)} of the binary stages' edges pruned. Ceiling on the speedup:\n"
         f"{ratio(speedup_ceiling(binary))} in the binary stages, {ratio(speedup_ceiling(everything))} in all stages."
     )
 

@@ -141,7 +141,10 @@ def _logical(function: Callable[..., Array]) -> Preparer:
 
 def _clip(node: Node, inputs: Sequence[Operand | None], opset: int) -> Prepared:
     if opset < 11:
-        low, high = F32(node.attributes.get("min", np.finfo(F32).min)), F32(node.attributes.get("max", np.finfo(F32).max))
+        low, high = (
+            F32(node.attributes.get("min", np.finfo(F32).min)),
+            F32(node.attributes.get("max", np.finfo(F32).max)),
+        )
         return Prepared(lambda x: np.minimum(np.maximum(x, low), high), (0,))
     limits = [constant(inputs, 1, "minimum"), constant(inputs, 2, "maximum")]
 

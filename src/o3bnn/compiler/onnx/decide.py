@@ -61,7 +61,9 @@ def decide(symbol: Symbol, reader: Node) -> Decision:
     start, end = lanes.first == high, lanes.last == high
     rising, falling = (~start & end).any(axis=0), (start & ~end).any(axis=0)
     if np.any(rising & falling):
-        raise reader.error(f"{symbol.name!r} rises and falls with the sum of channel {np.flatnonzero(rising & falling)[0]}")
+        raise reader.error(
+            f"{symbol.name!r} rises and falls with the sum of channel {np.flatnonzero(rising & falling)[0]}"
+        )
     thresholds = np.where(falling, -lanes.before, lanes.after)
     constant = np.where(start == end, start, -1).astype(np.int8)
     return Decision(
@@ -98,7 +100,13 @@ def _examine(layer: Layer, symbol: Symbol, reader: Node) -> tuple[_Lanes, list[n
 
 
 def _record(
-    lanes: _Lanes, block: int, channels: slice, sums: Ints, values: npt.NDArray[np.float32], symbol: Symbol, reader: Node
+    lanes: _Lanes,
+    block: int,
+    channels: slice,
+    sums: Ints,
+    values: npt.NDArray[np.float32],
+    symbol: Symbol,
+    reader: Node,
 ) -> None:
     changes = values[:, 1:] != values[:, :-1]
     count = changes.sum(axis=1)
@@ -117,8 +125,10 @@ def _not_binary(symbol: Symbol, channel: int, values: npt.NDArray[np.float32]) -
     if len(distinct) == 2:
         return f"its input {symbol.name!r} is not monotone in the sum of channel {channel}, so it has no threshold"
     shown = ", ".join(f"{value:g}" for value in distinct[:4])
-    remedy = "Sign gives 0 at 0: use BipolarQuant or Where(x >= 0, 1, -1)" if 0 in distinct and len(distinct) == 3 else (
-        "put a BipolarQuant, a Sign, a Where(x >= 0, 1, -1) or a MultiThreshold of one step before it"
+    remedy = (
+        "Sign gives 0 at 0: use BipolarQuant or Where(x >= 0, 1, -1)"
+        if 0 in distinct and len(distinct) == 3
+        else ("put a BipolarQuant, a Sign, a Where(x >= 0, 1, -1) or a MultiThreshold of one step before it")
     )
     return (
         f"its input {symbol.name!r} is not binary: in channel {channel} it takes {len(distinct)} values "
@@ -143,7 +153,12 @@ def _two_values(symbol: Symbol, reader: Node, lanes: _Lanes) -> tuple[float, flo
 
 
 def _is_sensitive(
-    layer: Layer, symbol: Symbol, base: npt.NDArray[np.float32], values: npt.NDArray[np.float32], block: int, channels: slice
+    layer: Layer,
+    symbol: Symbol,
+    base: npt.NDArray[np.float32],
+    values: npt.NDArray[np.float32],
+    block: int,
+    channels: slice,
 ) -> Flags:
     """Channels in which the rounding of float sums could change a bit: bool [channels]."""
     noise = layer.noise(base, channels)
@@ -153,13 +168,17 @@ def _is_sensitive(
     return np.asarray(((moved[0] != values) | (moved[1] != values)).any(axis=1))
 
 
-def _directions(layer: Layer, pools: list[npt.NDArray[np.int8]], inputs: list[npt.NDArray[np.float32]], channels: slice) -> None:
+def _directions(
+    layer: Layer, pools: list[npt.NDArray[np.int8]], inputs: list[npt.NDArray[np.float32]], channels: slice
+) -> None:
     """Combine the direction of every pool's input in one border class with that of the classes before."""
     for pool, found, values in zip(layer.pools, pools, inputs, strict=True):
         rises, falls = (values[:, 1:] > values[:, :-1]).any(axis=1), (values[:, 1:] < values[:, :-1]).any(axis=1)
         direction = rises.astype(np.int8) - falls
         if np.any(rises & falls) or np.any(direction * found[channels] < 0):
-            raise pool.node.error("what it pools rises and falls with a layer's sum, so a window is no OR or AND of bits")
+            raise pool.node.error(
+                "what it pools rises and falls with a layer's sum, so a window is no OR or AND of bits"
+            )
         found[channels] = np.where(found[channels] == 0, direction, found[channels])
 
 
@@ -177,7 +196,9 @@ def _decisive(layer: Layer, pools: list[npt.NDArray[np.int8]], rising: Flags, fa
     is_open = rising | falling
     for pool, direction in zip(layer.pools[1:], pools[1:], strict=True):
         if np.any(is_open & (direction != pools[0])):
-            raise pool.node.error("between it and the pool before, a channel is negated: a window is no OR or AND of bits")
+            raise pool.node.error(
+                "between it and the pool before, a channel is negated: a window is no OR or AND of bits"
+            )
     if not pools:
         return np.ones(len(rising), np.uint8)
     return np.where(is_open & (pools[0] != np.where(falling, -1, 1)), 0, 1).astype(np.uint8)

@@ -10,7 +10,6 @@ Where inputs are the two values q * low and q * high for the bits -1 and +1, wit
     sum of w n = ((high - low) s + (high + low) * sum of w) / 2
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -56,6 +55,11 @@ class Layer(Source):
     @property
     def classes(self) -> int:
         return len(self.inside)
+
+    @property
+    def sums_exactly(self) -> bool:
+        """Whether float32 sums in the graph never round, so that their order does not matter."""
+        return bool(self.exact.all()) and (self.bias is None or bool(np.all(np.rint(self.bias) == self.bias)))
 
     def sums(self, block: int, channels: slice) -> Ints:
         """Every signed sum that can occur in a border class, rising: int64 [channels, n]."""
@@ -103,14 +107,6 @@ class Layer(Source):
     def run(self, step: int, base: Array, block: int, channels: slice) -> Array:
         """Value of a step for float32 sums [channels, n] of a border class."""
         return self.evaluate(step, base, lanes_of(block, channels))
-
-    def append(self, function: Callable[..., Array], node: Node, *constants: Array) -> int:
-        """Append a step on the latest one, with constants of one value a channel; returns its index."""
-        from o3bnn.compiler.onnx.symbolic import Parameter, Step
-
-        parameters = (Parameter(np.asarray(constant).reshape(1, -1)) for constant in constants)
-        self.steps.append(Step(function, (len(self.steps) - 1, *parameters), node))
-        return len(self.steps) - 1
 
 
 def binary_weights(node: Node, weights: Array) -> tuple[npt.NDArray[np.int8], Floats]:

@@ -15,7 +15,8 @@ Floats = npt.NDArray[np.float64]
 FLOAT32_BITS = 24
 MAX_INTEGER = 1 << 15
 MAX_SUBDIVISION = 64
-GRID_TOLERANCE = 2.0**-20
+ROUNDING = 2.0**-21  # of the largest value: what float32 operations on it may have rounded
+MAX_DEVIATION = 1 / 64  # of the quantum, for a value that is still taken for a multiple of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ def _rough_grid(values: Floats) -> tuple[float, Ints] | None:
         if np.abs(multiples).max() > MAX_INTEGER:
             return None
         quantum = float(multiples @ values / (multiples @ multiples))
-        if np.abs(values - quantum * multiples).max() <= GRID_TOLERANCE * quantum:
+        if np.abs(values - quantum * multiples).max() <= min(ROUNDING * np.abs(values).max(), MAX_DEVIATION * quantum):
             return quantum, multiples.astype(np.int64)
     return None
 

@@ -199,7 +199,9 @@ class Symbol:
         first = self.index[0]
         expected = np.where(first == PADDED, PADDED, first + offsets)
         if not np.array_equal(self.index, expected) or np.any(first >= self.map_size):
-            raise node.error(f"its input of shape {list(self.shape)} mixes images: the first axis must count the images")
+            raise node.error(
+                f"its input of shape {list(self.shape)} mixes images: the first axis must count the images"
+            )
         return first
 
     def planes(self, node: Node) -> tuple[int, int, int, int]:

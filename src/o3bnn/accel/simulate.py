@@ -1,0 +1,168 @@
+"""Run a network on the simulated accelerator, cycle by cycle."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from o3bnn import _simulator
+from o3bnn.accel import check, operands
+from o3bnn.accel.config import AcceleratorConfig, Machine
+from o3bnn.accel.mapping import NetworkMapping, Shares, StageMapping, map_network
+from o3bnn.accel.results import SimulationResult, StageResult, stage_result
+from o3bnn.errors import InputError, SimulationError
+from o3bnn.model import ConvStage, Network, reference
+from o3bnn.model.network import Stage
+
+MAX_EVENTS = 2_000_000
+
+
+@dataclass(frozen=True)
+class TraceWindow:
+    """Which cycles to trace: first .. last - 1, at most `limit` events."""
+
+    first: int = 0
+    last: int = 2000
+    limit: int = MAX_EVENTS
+
+
+@dataclass(frozen=True, eq=False)
+class Simulator:
+    """A network on an accelerator; simulates any number of images, each from a cold start but for resident weights.
+
+    shares: of `calibrate`, balances the channels over the PEs.
+    """
+
+    network: Network
+    config: AcceleratorConfig
+    shares: Shares | None = None
+    mapping: NetworkMapping = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mapping", map_network(self.network, self.config, self.shares))
+
+    def run(self, image: npt.NDArray[np.uint8], trace: TraceWindow | None = None) -> SimulationResult:
+        """Simulate one image, uint8 [height, width, channels], and compare its bits with the reference.
+
+        Raises:
+            InputError: an image of another shape or type.
+            SimulationError: the machine stood still for 500 cycles, or its bits are not the reference's.
+        """
+        network = self.network
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != network.input.shape:
+            raise InputError(f"expected one uint8 image {network.input.shape}, got {getattr(image, 'shape', image)!r}")
+        window = trace or TraceWindow(0, 0, 0)
+        pixels = operands.encode(network.input, image).reshape(-1)
+        try:
+            maps, sums, counters, events = self._machine().run(
+                image=pixels, first=window.first, last=window.last, limit=window.limit
+            )
+        except _simulator.Deadlock as error:
+            raise SimulationError(str(error)) from None
+        maps = [m.reshape(shape) for m, shape in zip(maps, network.out_shapes, strict=True)]
+        totals = np.array(sums, np.int64)
+        check.verify(network, image, maps, totals)
+        stages = tuple(
+            stage_result(self.config, mapping, role, values)
+            for mapping, role, values in zip(self.mapping.stages, self._roles(), counters, strict=True)
+        )
+        logits = reference.output_logits(network.output, totals[None].astype(np.int32))[0]
+        return SimulationResult(self.config, stages, maps, totals, logits, events)
+
+    def _roles(self) -> list[str]:
+        return [*("input" if s.integer_input else "binary" for s in self.network.stages), "output"]
+
+    def _machine(self) -> Any:
+        c = self.config
+        machine = _simulator.Machine(
+            (c.pes, c.word, c.stations, c.latency, c.depth, c.bounds_words, c.loader_words, c.slot_words),
+            (c.speculate, c.lockstep, c.prune, c.policy == "round_robin", c.bounds == "sharp"),
+            (8 * c.dram_bytes, c.dram_latency, c.burst_words, self.mapping.stream_words),
+        )
+        for stage, mapping in zip(self.network.stages, self.mapping.stages, strict=False):
+            self._add_stage(machine, stage, mapping)
+        self._add_output(machine, self.mapping.stages[-1])
+        return machine
+
+    def _add_stage(self, machine: Any, stage: Stage, mapping: StageMapping) -> None:
+        g = stage.geometry
+        split = operands.planes(self.network.input) if stage.integer_input else operands.BITS
+        pooling = stage.pooling if isinstance(stage, ConvStage) else None
+        size, stride = ((1, 1), (1, 1)) if pooling is None else (pooling.size, pooling.stride)
+        machine.add_stage(
+            in_shape=stage.in_shape,
+            conv_shape=stage.conv_shape,
+            shape=(g.kernel, g.stride, g.padding[:2], size, stride),
+            groups=g.groups,
+            planes=split.count,
+            edge_words=mapping.work.bank_words,
+            flags=(False, mapping.spilled_in, mapping.spilled_out),
+            weights=operands.cut(stage.weight_bits(), self.config.word).reshape(-1),
+            exists=operands.cut(g.class_masks, self.config.word),
+            thresholds=np.ascontiguousarray(operands.thresholds(stage, split)),
+            decisive=np.ascontiguousarray(stage.decisive_bit),
+            class_map=np.ascontiguousarray(g.class_map.astype(np.int32).reshape(-1)),
+        )
+        _add_passes(machine, mapping)
+
+    def _add_output(self, machine: Any, mapping: StageMapping) -> None:
+        output = self.network.output
+        machine.add_stage(
+            in_shape=(1, 1, output.in_features),
+            conv_shape=(1, 1, output.classes),
+            shape=((1, 1), (1, 1), (0, 0), (1, 1), (1, 1)),
+            groups=1,
+            planes=1,
+            edge_words=mapping.work.bank_words,
+            flags=(True, mapping.spilled_in, False),
+            weights=operands.cut(output.weight_bits(), self.config.word).reshape(-1),
+            exists=operands.cut(np.ones((1, output.in_features), np.bool_), self.config.word),
+            thresholds=operands.output_thresholds(output),
+            decisive=np.ones(output.classes, np.uint8),
+            class_map=np.zeros(1, np.int32),
+        )
+        _add_passes(machine, mapping)
+
+
+def _add_passes(machine: Any, mapping: StageMapping) -> None:
+    for part in mapping.passes:
+        machine.add_pass(groups=part.groups, channels=part.channels, resident=mapping.resident, strip=part.strip)
+
+
+def simulate(
+    network: Network,
+    image: npt.NDArray[np.uint8],
+    config: AcceleratorConfig,
+    *,
+    machine: Machine = "o3",
+    shares: Shares | None = None,
+    trace: TraceWindow | None = None,
+) -> SimulationResult:
+    """Simulate one image, uint8 [height, width, channels], on one of the three machines of a config.
+
+    Raises:
+        ConfigError, InputError, SimulationError: see `Simulator`.
+    """
+    return Simulator(network, config.machine(machine), shares).run(image, trace)
+
+
+def calibrate(network: Network, images: npt.NDArray[np.uint8], config: AcceleratorConfig) -> Shares:
+    """Mean useful words per window of each channel over calibration images [n, h, w, c]: float64 [channels] a stage.
+
+    Run on the config's `o3` machine with channels in natural order.
+    """
+    if len(images) == 0:
+        raise InputError("calibration needs at least one image")
+    simulator = Simulator(network, config)
+    runs = [simulator.run(image) for image in images]
+    return channel_shares([run.stages for run in runs])
+
+
+def channel_shares(runs: list[tuple[StageResult, ...]]) -> Mapping[str, npt.NDArray[np.float64]]:
+    """Mean useful words per neuron that a window reads, of each channel of each stage."""
+    return {
+        stages[0].name: np.mean([s.channel_words for s in stages], axis=0) / stages[0].neurons_a_channel
+        for stages in zip(*runs, strict=True)
+    }
