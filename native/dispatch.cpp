@@ -7,6 +7,15 @@ namespace {
 
 /// Best first. A further instruction set is a line here, its kernels' declarations in kernel.hpp, and a source file.
 const Isa kIsas[] = {
+#if defined(__x86_64__)
+    {"avx512",
+     [] {
+         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                __builtin_cpu_supports("avx512vpopcntdq");
+     },
+     &conv_b1_avx512, &conv_int_avx512, &output_avx512},
+#endif
     {"scalar", [] { return true; }, &conv_b1_scalar, &conv_int_scalar, &output_scalar},
 };
 

@@ -5,6 +5,8 @@
 // Channel blocks are the outer loop: a block's weights (32 x words x 8 octets) stay in the first-level cache for all patches.
 #include <immintrin.h>
 
+#include <algorithm>
+
 #include "kernels/kernel.hpp"
 
 namespace o3bnn {
@@ -84,6 +86,84 @@ void dense_bits(const BinaryDenseTask& task) {
     }
 }
 
+constexpr std::size_t kIntegerLanes = 32;  // 16-bit sums, widened before they might overflow
+
+/// Adds the 16-bit sums of C x 32 channels to their 32-bit sums and clears them.
+template <std::size_t C>
+void widen(__m512i (&narrow)[C], __m512i (&wide)[2 * C]) {
+#pragma GCC unroll 8
+    for (std::size_t c = 0; c < C; ++c) {
+        wide[2 * c] = _mm512_add_epi32(wide[2 * c], _mm512_cvtepi16_epi32(_mm512_castsi512_si256(narrow[c])));
+        wide[2 * c + 1] = _mm512_add_epi32(wide[2 * c + 1], _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(narrow[c], 1)));
+        narrow[c] = _mm512_setzero_si512();
+    }
+}
+
+/// One patch x C vectors of 32 channels, from channel `channel` on.
+template <std::size_t C>
+void tile_integers(const IntegerTile& tile, const IntegerDenseTask& task, std::size_t channel) {
+    const std::int16_t* block = task.blocks + channel * task.edges;
+    const std::size_t stretch = std::max<std::size_t>(1, 32767 / static_cast<std::size_t>(task.magnitude));
+    __m512i narrow[C], wide[2 * C];
+#pragma GCC unroll 8
+    for (std::size_t c = 0; c < C; ++c) narrow[c] = wide[2 * c] = wide[2 * c + 1] = _mm512_setzero_si512();
+    for (std::size_t edge = 0; edge < task.edges;) {
+        const std::size_t stop = std::min(task.edges, edge + stretch);
+        for (; edge < stop; ++edge) {
+            const __m512i x = _mm512_set1_epi16(tile.patch[edge]);
+#pragma GCC unroll 8
+            for (std::size_t c = 0; c < C; ++c) {
+                const __m512i sign = _mm512_loadu_si512(block + (c * task.edges + edge) * kIntegerLanes);
+                narrow[c] = _mm512_add_epi16(narrow[c], _mm512_mullo_epi16(x, sign));
+            }
+        }
+        widen<C>(narrow, wide);
+    }
+#pragma GCC unroll 8
+    for (std::size_t c = 0; c < 2 * C; ++c) {
+        const std::size_t first = channel + c * 16;
+        if (first >= task.channels) break;
+        const auto exist = static_cast<__mmask16>(0xffffu >> (16 - std::min<std::size_t>(16, task.channels - first)));
+        const __m512i thresholds = _mm512_maskz_loadu_epi32(exist, tile.thresholds + first);
+        const __mmask16 fires = _mm512_mask_cmpge_epi32_mask(exist, wide[c], thresholds);
+        tile.fired[first / kWordBits] |= Word{_cvtmask16_u32(fires)} << (first % kWordBits);
+    }
+}
+
+void dense_integers(const IntegerDenseTask& task) {
+    const std::size_t vectors = (task.channels + kIntegerLanes - 1) / kIntegerLanes;
+    for (std::size_t i = 0; i < task.count; ++i) {
+        const IntegerTile& tile = task.tiles[i];
+        for (std::size_t word = 0; word < word_count(task.channels); ++word) tile.fired[word] = 0;
+        std::size_t vector = 0;
+        for (; vector + 4 <= vectors; vector += 4) tile_integers<4>(tile, task, vector * kIntegerLanes);
+        if (vectors - vector >= 2) {
+            tile_integers<2>(tile, task, vector * kIntegerLanes);
+            vector += 2;
+        }
+        if (vector < vectors) tile_integers<1>(tile, task, vector * kIntegerLanes);
+    }
+}
+
+void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int32_t fan_in, std::size_t classes,
+                 std::int32_t* sums) {
+    for (std::size_t c = 0; c < classes; ++c, rows += words) {
+        __m512i differ = _mm512_setzero_si512();
+        for (std::size_t word = 0; word < words; word += kLanes) {
+            const std::size_t left = words - word;
+            const auto exist = static_cast<__mmask8>(left >= kLanes ? 0xff : 0xff >> (kLanes - left));
+            const __m512i x = _mm512_maskz_loadu_epi64(exist, bits + word);
+            const __m512i w = _mm512_maskz_loadu_epi64(exist, rows + word);
+            differ = _mm512_add_epi64(differ, _mm512_popcnt_epi64(_mm512_xor_si512(x, w)));
+        }
+        sums[c] = fan_in - 2 * static_cast<std::int32_t>(_mm512_reduce_add_epi64(differ));
+    }
+}
+
 }  // namespace
+
+const BinaryKernel conv_b1_avx512 = {"conv_b1_avx512", kLanes, kMaxTile, dense_bits, conv_b1_scalar.prune};
+const IntegerKernel conv_int_avx512 = {"conv_int_avx512", kIntegerLanes, kMaxTile, dense_integers, conv_int_scalar.prune};
+const OutputKernel output_avx512 = {"output_avx512", output_sums};
 
 }  // namespace o3bnn

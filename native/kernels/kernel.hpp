@@ -128,4 +128,8 @@ extern const BinaryKernel conv_b1_scalar;
 extern const IntegerKernel conv_int_scalar;
 extern const OutputKernel output_scalar;
 
+extern const BinaryKernel conv_b1_avx512;
+extern const IntegerKernel conv_int_avx512;
+extern const OutputKernel output_avx512;
+
 }  // namespace o3bnn
