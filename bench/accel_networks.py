@@ -1,8 +1,9 @@
-"""Networks for accelerator studies while no trained large ones exist: real architectures, random weights, stated firing rates.
+"""Networks for accelerator studies while no trained large ones exist: random weights, stated firing rates.
 
-Per channel, a firing rate is drawn from Beta(2, 3) (mean 0.4; channels differ as trained ones do) and the threshold is set so that the
-channel fires at that rate on one smooth random image: mean score + z(rate) * standard deviation, the channel's own over the
-positions of a convolution, sqrt(K) / 2 of the binomial for dense stages. Weights are independent bits. Nothing here is trained: results must say so.
+Per channel, a firing rate is drawn from Beta(2, 3) (mean 0.4; channels differ as trained ones do) and the threshold is
+set so that the channel fires at that rate on one smooth random image: mean score + z(rate) * standard deviation, the
+channel's own over the positions of a convolution, sqrt(K) / 2 of the binomial for dense stages. Weights are independent
+bits. Nothing here is trained: results must say so.
 """
 
 from dataclasses import replace

@@ -20,7 +20,7 @@ from brevitas.quant import (
     SignedBinaryWeightPerTensorConst,
     Uint8ActPerTensorFloat,
 )
-from brevitas_examples.bnn_pynq.models import CNV as cnv_module
+from brevitas_examples.bnn_pynq.models import CNV as cnv_module  # noqa: N811  (a module)
 from brevitas_examples.bnn_pynq.models.FC import FC
 from torch import nn
 
@@ -99,14 +99,19 @@ def main() -> None:
     folder = parser.parse_args().folder
     fc = lambda bits: FC(10, 1, 1, bits, 1, [24, 16], (12, 12))  # noqa: E731
     one, rgb = torch.rand(1, 1, 12, 12), torch.rand(1, 3, 32, 32)
+    script = {"dynamo": False}
     cases = {
-        "fc": (fc(1), one, {"dynamo": False}),
+        "fc": (fc(1), one, script),
         "fc_8bit_dynamo": (fc(8), one, {"dynamo": True}),
-        "cnv": (small_cnv(), rgb, {"dynamo": False}),
+        "cnv": (small_cnv(), rgb, script),
         "scaled": (Scaled(False, False, Int8ActPerTensorFixedPoint), one, {}),
-        "scaled_bias": (Scaled(False, True, SignedBinaryActPerTensorConst), one, {"dynamo": False, "opset_version": 11}),
-        "scaled_channels": (Scaled(True, False, Uint8ActPerTensorFloat), one, {"dynamo": False, "opset_version": 18}),
-        "fc_initializers_as_inputs": (fc(1), one, {"keep_initializers_as_inputs": True, "dynamo": False, "opset_version": 13}),
+        "scaled_bias": (Scaled(False, True, SignedBinaryActPerTensorConst), one, script | {"opset_version": 11}),
+        "scaled_channels": (Scaled(True, False, Uint8ActPerTensorFloat), one, script | {"opset_version": 18}),
+        "fc_initializers_as_inputs": (
+            fc(1),
+            one,
+            script | {"keep_initializers_as_inputs": True, "opset_version": 13},
+        ),
     }
     for seed, (name, (model, image, options)) in enumerate(cases.items()):
         torch.manual_seed(seed)

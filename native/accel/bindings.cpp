@@ -49,7 +49,7 @@ bool between(int value, int low, int high) { return value >= low && value <= hig
 
 void check_config(const Config& c) {
     require(between(c.pes, 1, 1 << 14) && between(c.word, 1, 1 << 12), "pes or word out of range");
-    require(between(c.stations, 1, 1 << 8) && between(c.latency, 1, kIssueRing - 1) && between(c.depth, 1, 1 << 10),
+    require(between(c.stations, 1, 1 << 8) && between(c.latency, 1, kIssueRing) && between(c.depth, 1, 1 << 10),
             "stations, latency or depth out of range");
     require(c.bounds_words >= 1 && c.loader_words >= 1 && c.slot_words >= 1, "a width is not positive");
     require(c.dram_bits >= 1 && c.dram_latency >= 0 && c.burst_words >= 1 && c.stream_words >= 0, "DRAM out of range");

@@ -8,7 +8,7 @@ bool Decide::operate(Pe& pe, Cycle now) {
         Neuron& n = pe.pool[static_cast<std::size_t>(pe.pipe.front().neuron)];
         pe.pipe.pop_front();
         progress = true;
-        n.active = false;
+        retire_neuron(pe, n);
         if (n.dead) continue;
         if (n.in_station) {
             release(pe, n);

@@ -45,7 +45,8 @@ bool Dispatch::start_next(Pe& pe, Group& g, int window, int slot, bool speculati
 /// Returns whether the neuron took a station.
 bool Dispatch::start(Pe& pe, Group& g, int window, int position, int slot, bool speculative, Cycle now) {
     const StagePlan& plan = state_.layer.plan();
-    Neuron& n = *std::find_if(pe.pool.begin(), pe.pool.end(), [](const Neuron& other) { return !other.active; });
+    Neuron& n = pe.pool[at(pe.idle.back())];
+    pe.idle.pop_back();
     n.active = true;
     n.queued = n.dead = false;
     n.speculative = speculative;

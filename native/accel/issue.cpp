@@ -38,13 +38,14 @@ Neuron* Issue::select(Pe& pe, Cycle now, bool& starved) {
 }
 
 bool Issue::ready(Neuron& n, Cycle now) const {
-    while (n.known < n.issued && n.times[static_cast<std::size_t>(n.known % kIssueRing)] + state_.config.latency <= now) ++n.known;
+    const auto age = [&] { return static_cast<std::uint32_t>(now) - n.times[static_cast<std::size_t>(n.known % kIssueRing)]; };
+    while (n.known < n.issued && age() >= static_cast<std::uint32_t>(state_.config.latency)) ++n.known;
     if (n.known == n.issued || !state_.config.prune || state_.layer.plan().output) return true;
     return n.issued <= n.value.decided_at && !n.value.may_decide(n.known, n.issued);
 }
 
 void Issue::execute(Pe& pe, Neuron& n, Cycle now) {
-    n.times[static_cast<std::size_t>(n.issued % kIssueRing)] = now;
+    n.times[static_cast<std::size_t>(n.issued % kIssueRing)] = static_cast<std::uint32_t>(now);
     ++n.issued;
     pe.last_issued = n.id;
     state_.weights.issued(state_.pass, pe.index, pe.lane, n.slot);

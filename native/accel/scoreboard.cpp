@@ -89,7 +89,7 @@ void Scoreboard::refresh(Pe& pe, Group& g, int window, int slot, Cycle now) {
     const int in_flight = counts[kInStation] + counts[kInPipe];
     const bool complete = counts[kUnvisited] + in_flight == 0;
     if ((counts[decisive] > 0 && state_.config.prune) || complete) {
-        settle(pe, g, window, slot, (counts[decisive] > 0) == (decisive == kFired), now);
+        settle(pe, g, window, slot, (counts[decisive] > 0) == (decisive == kFired), in_flight > 0, now);
         return;
     }
     set_bit(pe.available[state_.ring(window)], slot, counts[kUnvisited] > 0 && in_flight == 0);
@@ -107,7 +107,7 @@ void Scoreboard::confirm(Pe& pe, int window, int slot) const {
     }
 }
 
-void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, Cycle now) {
+void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, bool in_flight, Cycle now) {
     state_.settled(g, pe, window, slot) = bit ? kOne : kZero;
     const StagePlan& plan = state_.layer.plan();
     const int channel = state_.channel(pe, slot);
@@ -117,7 +117,7 @@ void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, Cycle 
     --g.ring[state_.ring(window)].open;
     vacate(pe, g, window, slot);
     state_.weights.decided(state_.pass, pe.index, pe.lane, slot);
-    squash_pair(pe, g, window, slot, now);
+    if (in_flight) squash_pair(pe, g, window, slot, now);
 }
 
 void Scoreboard::vacate(Pe& pe, Group& g, int window, int slot) {
@@ -150,7 +150,7 @@ void Scoreboard::squash(Pe& pe, Group& g, Neuron& n, Cycle now) {
     if (state_.trace.on(now))
         state_.trace.add({now, Event::squash, state_.stage, pe.index, state_.stage_window(g, n.window), n.position, state_.channel(pe, n.slot), n.issued, n.id});
     n.dead = n.queued;
-    n.active = n.queued;
+    if (!n.queued) retire_neuron(pe, n);
 }
 
 }  // namespace o3bnn::accel

@@ -19,7 +19,7 @@ class Scoreboard {
   private:
     void refresh_windows(Pe& pe, const Neuron& n, Cycle now);
     void refresh(Pe& pe, Group& g, int window, int slot, Cycle now);
-    void settle(Pe& pe, Group& g, int window, int slot, bool bit, Cycle now);
+    void settle(Pe& pe, Group& g, int window, int slot, bool bit, bool in_flight, Cycle now);
     void vacate(Pe& pe, Group& g, int window, int slot);
     void squash_pair(Pe& pe, Group& g, int window, int slot, Cycle now);
     void squash(Pe& pe, Group& g, Neuron& n, Cycle now);
@@ -35,6 +35,12 @@ class Scoreboard {
 /// T20: moves on to the first window that some PE has not vacated.
 inline void advance_oldest(const State& state, Group& g) {
     while (g.oldest < g.loaded && g.ring[state.ring(g.oldest)].busy == 0) ++g.oldest;
+}
+
+/// Gives a neuron's place in the pool back.
+inline void retire_neuron(Pe& pe, Neuron& n) {
+    n.active = false;
+    pe.idle.push_back(static_cast<int>(&n - pe.pool.data()));
 }
 
 /// Takes a neuron out of its station.

@@ -1,5 +1,6 @@
 #include "accel/state.hpp"
 
+#include <bit>
 #include <stdexcept>
 
 namespace o3bnn::accel {
@@ -12,7 +13,10 @@ void append_window(const State& state, Group& g, int window, bool first) {
     const int words = state.streams_operand() ? 0 : state.layer.patch_words(window);
     if (words > state.config.slot_words) throw std::invalid_argument("a window's patch does not fit in slot_words");
     const int shared = first || words == 0 ? 0 : state.layer.shared_words(window);
+    const StagePlan& plan = state.layer.plan();
     g.windows.push_back(window);
+    g.rows.push_back(window / plan.out_columns() * plan.pool_stride.rows);
+    g.columns.push_back(window % plan.out_columns() * plan.pool_stride.columns);
     g.end.push_back((g.end.empty() ? 0 : g.end.back()) + words - shared);
     g.begin.push_back(g.end.back() - words);
 }
@@ -62,7 +66,8 @@ Pe make_pe(const State& state, int index) {
     pe.lane = index % state.plan.lanes;
     while (pe.channels < state.plan.slots && state.channel(pe, pe.channels) >= 0) ++pe.channels;
     pe.pool.resize(at(state.config.stations + 2 * state.config.latency + 4));
-    const std::size_t rings = at(state.ring_size()), limbs = at(state.plan.slots + 63) / 64;
+    for (int i = static_cast<int>(pe.pool.size()) - 1; i >= 0; --i) pe.idle.push_back(i);
+    const std::size_t rings = state.ring_mask + 1, limbs = at(state.plan.slots + 63) / 64;
     pe.available.assign(rings, std::vector<Word>(limbs, 0));
     pe.pending = pe.available;
     pe.vacated.assign(rings, std::vector<std::uint8_t>(at(state.plan.slots), 0));
@@ -84,12 +89,13 @@ void take_strip(State& state, Group& g) {
 void prepare(State& state) {
     const StagePlan& plan = state.layer.plan();
     state.settled_bits.assign(at(plan.windows()) * at(state.per_position()), kOpen);
+    state.ring_mask = std::bit_ceil(at(state.ring_size())) - 1;
     state.groups.resize(at(state.plan.groups));
     state.statuses.reserve(state.groups.size());
     if (state.plan.strip > 0) state.statuses.push_back(make_status(state, 0, plan.rows));
     for (Group& g : state.groups) {
         g.index = static_cast<int>(&g - state.groups.data());
-        g.ring.resize(at(state.ring_size()));
+        g.ring.resize(state.ring_mask + 1);
         if (state.plan.strip == 0) take_chunk(state, g);
         g.status = state.statuses.empty() ? nullptr : &state.statuses.back();
     }

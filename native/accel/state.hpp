@@ -9,7 +9,7 @@
 
 namespace o3bnn::accel {
 
-constexpr int kIssueRing = 32;  ///< issue times that a neuron remembers; more than any latency
+constexpr int kIssueRing = 16;  ///< issue times that a neuron remembers; no latency is longer
 
 /// State of a neuron in its group's scoreboard.
 enum Status : std::uint8_t { kUnvisited, kInStation, kInPipe, kSilent, kFired };
@@ -20,7 +20,7 @@ struct Neuron {
     bool active = false, in_station = false, queued = false, dead = false, speculative = false;
     int border = 0, window = 0, row = 0, column = 0, position = 0, slot = 0, issued = 0, known = 0;
     std::int64_t id = 0;
-    std::array<Cycle, kIssueRing> times{};
+    std::array<std::uint32_t, kIssueRing> times{};  ///< cycles modulo 2^32
     Evaluation value;
 };
 
@@ -32,6 +32,7 @@ struct Outcome {
 struct Pe {
     int index = 0, group = 0, lane = 0, channels = 0;
     std::vector<Neuron> pool;
+    std::vector<int> idle;                     ///< places in the pool that hold none
     std::vector<int> stations;                 ///< neurons that hold one, oldest first
     std::deque<Outcome> pipe;                  ///< decisions to come
     std::vector<std::vector<Word>> available;  ///< [ring][slot bits]: pairs with a neuron to dispatch and none in flight
@@ -59,6 +60,7 @@ struct Group {
     std::vector<int> windows;                 ///< of the stage, in the order in which the group takes them
     int oldest = 0, loaded = 0, retired = 0;  ///< indices into `windows`
     int remaining = -1;                       ///< words to load of window `loaded`, -1 where its load has not started
+    std::vector<int> rows, columns;           ///< of each window's first neuron
     std::vector<int> begin, end;              ///< T19: where each window's patch lies in the group's stream of words
     std::vector<Slot> ring;
     std::vector<std::uint8_t>* status = nullptr;  ///< [row][column][lane][slot] from first_row on; its own where pools overlap
@@ -81,6 +83,7 @@ struct State {
     std::vector<std::uint8_t>& claimed;  ///< [row][column][channel] neurons evaluated by some group
     std::int64_t& next_neuron;
     std::vector<Group> groups{};
+    std::size_t ring_mask = 0;                          ///< places for windows, a power of two, less one
     int next_window = 0;                                ///< first window that no group has taken
     std::vector<std::vector<std::uint8_t>> statuses{};  ///< one for all groups, or one each
     std::vector<std::uint8_t> settled_bits{};           ///< [window of the stage][lane][slot]
@@ -90,7 +93,7 @@ struct State {
     bool streams_operand() const { return !plan.resident && layer.plan().windows() == 1 && layer.plan().positions() == 1; }
     int per_position() const { return plan.lanes * plan.slots; }
     int ring_size() const { return config.depth + config.latency + 2; }
-    std::size_t ring(int window) const { return static_cast<std::size_t>(window % ring_size()); }
+    std::size_t ring(int window) const { return static_cast<std::size_t>(window) & ring_mask; }
     int channel(const Pe& pe, int slot) const { return plan.channels[static_cast<std::size_t>(pe.lane * plan.slots + slot)]; }
     int last_active(const Group& g) const { return std::min(g.oldest + config.depth, g.loaded); }
     std::uint8_t& status(Group& g, const Pe& pe, int row, int column, int slot) const {
@@ -107,10 +110,10 @@ struct State {
         return g.loaded == static_cast<int>(g.windows.size()) && next_window >= layer.plan().windows();
     }
     int window_row(const Group& g, int window) const {
-        return stage_window(g, window) / layer.plan().out_columns() * layer.plan().pool_stride.rows;
+        return g.rows[static_cast<std::size_t>(window)];
     }
     int window_column(const Group& g, int window) const {
-        return stage_window(g, window) % layer.plan().out_columns() * layer.plan().pool_stride.columns;
+        return g.columns[static_cast<std::size_t>(window)];
     }
 };
 

@@ -5,8 +5,6 @@
 // Channel blocks are the outer loop: a block's weights (32 x words x 8 octets) stay in the first-level cache for all patches.
 #include <immintrin.h>
 
-#include <algorithm>
-
 #include "kernels/kernel.hpp"
 
 namespace o3bnn {
@@ -87,6 +85,9 @@ void dense_bits(const BinaryDenseTask& task) {
 }
 
 constexpr std::size_t kIntegerLanes = 32;  // 16-bit sums, widened before they might overflow
+constexpr std::int32_t kLargest = 32767;
+
+std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
 /// Adds the 16-bit sums of C x 32 channels to their 32-bit sums and clears them.
 template <std::size_t C>
@@ -103,12 +104,12 @@ void widen(__m512i (&narrow)[C], __m512i (&wide)[2 * C]) {
 template <std::size_t C>
 void tile_integers(const IntegerTile& tile, const IntegerDenseTask& task, std::size_t channel) {
     const std::int16_t* block = task.blocks + channel * task.edges;
-    const std::size_t stretch = std::max<std::size_t>(1, 32767 / static_cast<std::size_t>(task.magnitude));
+    const auto stretch = static_cast<std::size_t>(kLargest / task.magnitude);
     __m512i narrow[C], wide[2 * C];
 #pragma GCC unroll 8
     for (std::size_t c = 0; c < C; ++c) narrow[c] = wide[2 * c] = wide[2 * c + 1] = _mm512_setzero_si512();
     for (std::size_t edge = 0; edge < task.edges;) {
-        const std::size_t stop = std::min(task.edges, edge + stretch);
+        const std::size_t stop = least(task.edges, edge + stretch);
         for (; edge < stop; ++edge) {
             const __m512i x = _mm512_set1_epi16(tile.patch[edge]);
 #pragma GCC unroll 8
@@ -123,7 +124,7 @@ void tile_integers(const IntegerTile& tile, const IntegerDenseTask& task, std::s
     for (std::size_t c = 0; c < 2 * C; ++c) {
         const std::size_t first = channel + c * 16;
         if (first >= task.channels) break;
-        const auto exist = static_cast<__mmask16>(0xffffu >> (16 - std::min<std::size_t>(16, task.channels - first)));
+        const auto exist = static_cast<__mmask16>(0xffffu >> (16 - least(16, task.channels - first)));
         const __m512i thresholds = _mm512_maskz_loadu_epi32(exist, tile.thresholds + first);
         const __mmask16 fires = _mm512_mask_cmpge_epi32_mask(exist, wide[c], thresholds);
         tile.fired[first / kWordBits] |= Word{_cvtmask16_u32(fires)} << (first % kWordBits);
@@ -131,6 +132,8 @@ void tile_integers(const IntegerTile& tile, const IntegerDenseTask& task, std::s
 }
 
 void dense_integers(const IntegerDenseTask& task) {
+    // all zero, or a product that does not fit 16 bits: rare enough for the portable kernel, whose blocks are the same
+    if (task.magnitude < 1 || task.magnitude > kLargest) return conv_int_scalar.dense(task);
     const std::size_t vectors = (task.channels + kIntegerLanes - 1) / kIntegerLanes;
     for (std::size_t i = 0; i < task.count; ++i) {
         const IntegerTile& tile = task.tiles[i];

@@ -45,6 +45,4 @@ def compile(  # noqa: A001  (the field's word for this step)
         if error.name is None or error.name.partition(".")[0] != "torch":
             raise
         raise MissingExtraError("o3bnn.compile needs PyTorch: pip install 'o3bnn[train]'") from error
-    return compile_module(
-        module, image=image, name=name, class_names=class_names, cover=cover, metadata=metadata
-    )
+    return compile_module(module, image=image, name=name, class_names=class_names, cover=cover, metadata=metadata)

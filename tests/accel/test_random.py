@@ -1,6 +1,6 @@
 """Random networks on random accelerators: bits, identities and the relations between machines.
 
-The simulator compares its bits with the reference on every run and raises where one differs, so every run here is also a
+The simulator compares its bits with the reference on every run and raises where one differs: every run here is also a
 test of the bits.
 """
 
@@ -72,7 +72,11 @@ def test_more_stations_windows_or_bits_change_no_bit(drawn, data):
     image = strategies.images(spec, 1)[0]
     base = data.draw(configs(network, word=16))
     first = simulate(network, image, base)
-    for change in ({"stations": base.stations + 3}, {"depth": base.depth + 4}, {"word": 64, "slot_words": 1 << 20, "weight_words": 1 << 20}):
+    for change in (
+        {"stations": base.stations + 3},
+        {"depth": base.depth + 4},
+        {"word": 64, "slot_words": 1 << 20, "weight_words": 1 << 20},
+    ):
         other = simulate(network, image, base.replace(**change))
         np.testing.assert_array_equal(other.sums, first.sums)
         for one, two in zip(first.maps, other.maps, strict=True):

@@ -300,7 +300,9 @@ def metadata_cases() -> list[Hostile]:
         *[document_case(f"version {v}", ("version",), v, "'version': |is newer") for v in versions],
         Hostile("no version", edited(lambda p: p.document.pop("version")), "'version': Field required"),
         Hostile("no network", edited(lambda p: p.document.pop("network")), "'network': Field required"),
-        document_case("unknown field", ("pickle",), "cos\nsystem", "'pickle': Extra inputs are not permitted"),
+        document_case(
+            "unknown field of the document", ("pickle",), "cos\nsystem", "'pickle': Extra inputs are not permitted"
+        ),
         respelled("a key twice", '{"format":', '{"format":"o3bnn","format":'),
         respelled("a key of the network twice", '"height":2', '"height":3,"height":2'),
         respelled("a space", ",", ", "),

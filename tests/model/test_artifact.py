@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +168,7 @@ def tiny(**changes):
         ({"metadata": {"note": "\ud800"}}, "not valid Unicode"),
         ({"class_names": ("a", "\udfff")}, "not valid Unicode"),
         ({"metadata": {"\ud800": "note"}}, "not valid Unicode"),
-        ({"metadata": {"note": "x" * (5 << 20)}}, "its header takes 52438[0-9]{2} octets, more than 4194304: shorten"),
+        ({"metadata": {"note": "x" * (5 << 20)}}, "its header takes 5244000 octets, more than 4194304: shorten"),
     ],
 )
 def test_networks_that_the_format_cannot_hold(changes, message, tmp_path):
@@ -180,7 +181,8 @@ def test_text_just_below_the_header_limit(tmp_path):
     """A quote takes four octets: escaped in the document, whose escapes are escaped in the header."""
     network = tiny(metadata={"note": '"' * ((1 << 20) - 300)})
     artifact.save(network, tmp_path / "model.safetensors")
-    assert artifact.MAX_HEADER - 1000 < int.from_bytes((tmp_path / "model.safetensors").read_bytes()[:8], "little")
+    length = int.from_bytes((tmp_path / "model.safetensors").read_bytes()[:8], "little")
+    assert artifact.MAX_HEADER - 1000 < length <= artifact.MAX_HEADER
     assert artifact.load(tmp_path / "model.safetensors").metadata == network.metadata
 
 
@@ -192,13 +194,18 @@ def test_file_beyond_the_size_limit_is_not_written(tmp_path, monkeypatch):
 
 
 def test_bytes_do_not_depend_on_the_process(tmp_path):
-    """The safetensors package keeps metadata in a hash map that is seeded anew in each process: one key has one order."""
-    program = "import sys; from o3bnn.model import artifact; artifact.save(artifact.load(sys.argv[1]), sys.argv[2])"
-    for name in NAMES:
-        for seed in "123":
-            command = [sys.executable, "-c", program, networks.path(name), tmp_path / "model"]
-            subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
-            assert (tmp_path / "model").read_bytes() == networks.path(name).read_bytes()
+    """The safetensors package writes metadata in the order of a hash map, seeded anew in each process: hence one key."""
+    program = """
+        import sys
+        from o3bnn.model import artifact
+        for path in sys.argv[2:]:
+            network = artifact.load(path)
+            artifact.save(network, sys.argv[1])
+            assert open(path, "rb").read() == open(sys.argv[1], "rb").read(), path
+    """
+    for seed in "123":
+        command = [sys.executable, "-c", textwrap.dedent(program), tmp_path / "model", *map(networks.path, NAMES)]
+        subprocess.run(command, check=True, timeout=120, env={**os.environ, "PYTHONHASHSEED": seed})
 
 
 def test_save_replaces_the_file_and_leaves_nothing_else(tmp_path):

@@ -110,15 +110,26 @@ BASE = ConvGeometry(8, 8, 4, 6, (3, 3), (1, 1), (1, 1, 1, 1))
         ({"kernel": (11, 3)}, r"kernel \(11, 3\) does not fit a map of 8 x 8 with padding \(1, 1, 1, 1\)"),
         ({"kernel": (3, 11)}, r"kernel \(3, 11\) does not fit"),
         ({"in_height": 65537}, "a map of 65537 x 8 is larger than 65536 on a side"),
-        ({"in_height": 65536, "in_width": 2048}, "more than 134217728 elements"),
-        ({"out_channels": 1 << 22}, "more than 134217728 elements"),
+        ({"kernel": (3,)}, r"kernel = \(3,\) is not a tuple of 2 integers"),
+        ({"kernel": [3, 3]}, r"kernel = \[3, 3\] is not a tuple of 2 integers"),
+        ({"kernel": 3}, "kernel = 3 is not a tuple of 2 integers"),
+        ({"stride": (1, 1, 1)}, r"stride = \(1, 1, 1\) is not a tuple of 2 integers"),
+        ({"padding": (1, 1)}, r"padding = \(1, 1\) is not a tuple of 4 integers"),
+        ({"padding": "same"}, "padding = 'same' is not a tuple of 4 integers"),
+        ({"in_height": 65536, "in_width": 2048}, "padded input map has 537411600 elements, more than 134217728"),
+        ({"in_channels": 3, "groups": 3, "padding": (65536,) * 4}, "padded input map has 51545899200 elements"),
+        (
+            {"in_channels": 32768, "kernel": (8, 8), "stride": (56, 56), "padding": (56, 0, 0, 1)},
+            "padded input map has 18874368 elements",
+        ),
+        ({"out_channels": 1 << 22}, "output map has 268435456 elements, more than 134217728"),
         (
             {"in_height": 2048, "in_width": 2048, "kernel": (2048, 2048), "padding": (0,) * 4},
             "fan-in 16777216 is above 4194304",
         ),
         (
             {"in_height": 300, "in_width": 300, "kernel": (300, 300), "padding": (150,) * 4, "stride": (1, 1)},
-            "border classes of fan-in 360000 are too many",
+            "90000 border classes of fan-in 360000 are too many: their product is above 67108864",
         ),
     ],
 )
@@ -134,6 +145,9 @@ def test_impossible_geometries(changes, message):
         ((2, 65537), (2, 2), "pooling size = 65537"),
         ((2, 2), (2, -1), "pooling stride = -1"),
         ((2, 2.0), (2, 2), r"pooling size = 2\.0"),
+        ((2,), (2, 2), r"pooling size = \(2,\) is not a tuple of 2 integers"),
+        ((2, 2), [2, 2], r"pooling stride = \[2, 2\] is not a tuple of 2 integers"),
+        (2, (2, 2), "pooling size = 2 is not a tuple of 2 integers"),
     ],
 )
 def test_impossible_poolings(size, stride, message):

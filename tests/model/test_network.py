@@ -1,6 +1,7 @@
 """Which networks exist: every rule of `Network` and its parts, each with a message that says what and where."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from o3bnn.model import (
 )
 from tests.golden import networks
 
+THRESHOLD = r"{}: threshold -?[0-9]+ of channel 0, border class [0-9]+, is outside of 0\.\.1$"
 NAN, INFINITY = np.float32("nan"), np.float32("inf")
 
 
@@ -77,12 +79,19 @@ def test_kinds_of_tables(low, high, binary, magnitude):
         ((0, 2, 1), "in_height = 0"),
         ((2, 1 << 20, 1), "larger than 65536 on a side"),
         ((2, 2, 0), "in_channels = 0"),
-        ((1 << 16, 1 << 12, 1), "more than 134217728 elements"),
+        ((1 << 16, 1 << 12, 1), "padded input map has 268435456 elements, more than 134217728"),
         ((2, 2, 1, default_table()[:255]), r"input table: expected int16 \[256\], got int16 \[255\]"),
         ((2, 2, 1, default_table().astype(np.int32)), r"input table: expected int16 \[256\], got int32 \[256\]"),
         ((2, 2, 1, default_table().tolist()), "input table: expected .* got list"),
         ((2, 2, 1, default_table(), (1, 2)), r"input cover \(1, 2\) does not cover 2 x 2"),
-        ((2, 2, 1, default_table(), (2, 65537)), r"input cover \(2, 65537\)"),
+        ((2, 2, 1, default_table(), (2, 1)), r"input cover \(2, 1\) does not cover 2 x 2"),
+        ((2, 2, 1, default_table(), (2, 65537)), r"input cover = 65537 is not an integer in 1\.\.65536"),
+        ((2, 2, 1, default_table(), (2, 2.0)), r"input cover = 2\.0 is not an integer"),
+        ((2, 2, 1, default_table(), (2, 2, 2)), r"input cover = \(2, 2, 2\) is not a tuple of 2 integers"),
+        ((2, 2, 1, default_table(), [2, 2]), r"input cover = \[2, 2\] is not a tuple of 2 integers"),
+        ((2, 2, 1, default_table(), ()), r"input cover = \(\) is not a tuple of 2 integers"),
+        ((2, 2, 1, default_table(), 2), "input cover = 2 is not a tuple of 2 integers"),
+        ((2, 2, 2, default_table(), (8193, 8192)), "input cover has 134234112 elements, more than 134217728"),
     ],
 )
 def test_impossible_inputs(arguments, message):
@@ -115,7 +124,11 @@ GOOD = deep().stages
         (0, {"thresholds": GOOD[0].thresholds.astype(np.float32)}, r"conv 1: thresholds: .* got float32 \[4, 6\]"),
         (0, {"padding_mode": "reflect"}, "conv 1: padding mode 'reflect' is not one of"),
         (0, {"decisive_bit": GOOD[1].decisive_bit}, r"conv 1: decisive bits: expected uint8 \[6\], got uint8 \[66\]"),
-        (0, {"decisive_bit": np.full(6, 2, np.uint8)}, "conv 1: a decisive bit"),
+        (
+            0,
+            {"decisive_bit": np.array([0, 1, 0, 255, 2, 0], np.uint8)},
+            "conv 1: decisive bit 255 of channel 3 is neither 0 nor 1",
+        ),
         (0, {"pooling": Pooling((11, 1), (1, 1))}, r"conv 1: Pooling\(size=\(11, 1\), .* does not fit a map of"),
         (2, {"geometry": ConvGeometry(1, 1, 792, 64, stride=(2, 1))}, "dense 1: a dense stage needs a plain 1 x 1"),
         (2, {"geometry": ConvGeometry(2, 1, 792, 64)}, "dense 1: a dense stage needs a plain 1 x 1"),
@@ -132,16 +145,26 @@ OUTPUT = deep().output
     ("changes", "message"),
     [
         ({"name": "\x00"}, "is not a name"),
-        ({"in_features": 0}, "in_channels = 0"),
-        ({"in_features": (1 << 22) + 1}, "fan-in 4194305 is above 4194304"),
+        ({"in_features": 0}, r"output: in_features = 0 is not an integer in 1\.\.4194304"),
+        ({"in_features": 5.0}, r"output: in_features = 5\.0 is not an integer"),
+        ({"in_features": True}, "output: in_features = True is not an integer"),
+        ({"in_features": (1 << 22) + 1}, r"output: in_features = 4194305 is not an integer in 1\.\.4194304"),
         ({"in_features": 65}, r"output: weights: expected uint64 \[4, 2\], got uint64 \[4, 1\]"),
-        ({"weights": OUTPUT.weights[0]}, "out_channels = 0"),
-        ({"weights": OUTPUT.weights[:0]}, "out_channels = 0"),
+        (
+            {"weights": OUTPUT.weights[0]},
+            r"output: classes \(rows of its weights\) = 0 is not an integer in 1\.\.16777216",
+        ),
+        ({"weights": OUTPUT.weights[:0]}, r"output: classes \(rows of its weights\) = 0 is not"),
+        ({"weights": OUTPUT.weights.tolist()}, r"output: classes \(rows of its weights\) = 0 is not"),
+        (
+            {"weights": np.broadcast_to(np.uint64(0), ((1 << 24) + 1, 1))},
+            r"output: classes \(rows of its weights\) = 16777217 is not",
+        ),
         ({"weights": changed(OUTPUT.weights, (3, 0), 32)}, "output: weights have ones beyond"),
         ({"scale": OUTPUT.scale[:3]}, r"output: scale: expected float32 \[4\], got float32 \[3\]"),
         ({"scale": OUTPUT.scale.astype(np.float64)}, r"output: scale: .* got float64 \[4\]"),
-        ({"scale": changed(OUTPUT.scale, 2, NAN)}, "output: scale is not finite"),
-        ({"offset": changed(OUTPUT.offset, 0, -INFINITY)}, "output: offset is not finite"),
+        ({"scale": changed(OUTPUT.scale, 2, NAN)}, "output: scale of class 2 is nan: it must be finite"),
+        ({"offset": changed(OUTPUT.offset, 0, -INFINITY)}, "output: offset of class 0 is -inf: it must be finite"),
         ({"offset": OUTPUT.offset[:, None]}, r"output: offset: .* got float32 \[4, 1\]"),
     ],
 )
@@ -158,15 +181,20 @@ def test_impossible_outputs(changes, message):
         ({"stages": GOOD[:1] + GOOD[2:]}, r"dense 1: expects a map of \(1, 1, 792\), but gets \(4, 2, 6\)"),
         ({"stages": GOOD[:3]}, r"output: 5 inputs for a map of \(1, 1, 64\)"),
         ({"stages": GOOD[:1] * 1025}, "1025 stages are more than 1024"),
-        ({"stages": (*GOOD, GOOD[3])}, "stage names are not unique: .*'dense 2'"),
-        ({"output": dataclasses.replace(OUTPUT, name="conv 1")}, "stage names are not unique: .*'conv 1'"),
+        ({"stages": (*GOOD, GOOD[3])}, "stage names are not unique: 'dense 2' comes 2 times"),
+        ({"output": dataclasses.replace(OUTPUT, name="conv 1")}, "stage names are not unique: 'conv 1' comes 2 times"),
         ({"class_names": ("cat", "dog")}, "2 class names for 4 classes"),
+        ({"class_names": ("a", "b", 3, "d")}, "class names and metadata are text, not 3"),
+        ({"class_names": (b"a", "b", "c", "d")}, "class names and metadata are text, not b'a'"),
+        ({"metadata": {"accuracy": 0.5}}, r"class names and metadata are text, not 0\.5"),
+        ({"metadata": {1: "one"}}, "class names and metadata are text, not 1"),
+        ({"metadata": {"source": None}}, "class names and metadata are text, not None"),
         ({"input": InputEncoding(9, 9, 3, deep().input.table)}, r"conv 1: expects a map of \(9, 8, 3\), but gets"),
         (
             {"input": InputEncoding(9, 8, 3, np.array([-1, 1] * 128, np.int16))},
             "conv 1: its input is bits, but integer_input = True",
         ),
-        ({"input": InputEncoding(9, 8, 3, np.zeros(256, np.int16))}, "conv 1: a threshold is outside"),
+        ({"input": InputEncoding(9, 8, 3, np.zeros(256, np.int16))}, THRESHOLD.format("conv 1")),
     ],
 )
 def test_impossible_networks(changes, message):
@@ -194,7 +222,11 @@ def test_thresholds_at_the_ends_of_their_range(index, end):
         valid = with_stage(index, thresholds=thresholds)
         assert (valid.stages[index].constant(magnitude)[border] == bit).all()
         beyond = changed(thresholds, (border, -1), legal[border, -1] + step)
-        refuse(lambda beyond=beyond: with_stage(index, thresholds=beyond), f"{stage.name}: a threshold is outside")
+        message = (
+            f"{stage.name}: threshold {beyond[border, -1]} of channel {stage.geometry.out_channels - 1}, "
+            f"border class {border}, is outside of {low[border]}..{high[border] + 1}"
+        )
+        refuse(lambda beyond=beyond: with_stage(index, thresholds=beyond), re.escape(message))
 
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
@@ -230,7 +262,7 @@ def test_sums_that_overflow():
     )
     refuse(
         lambda: Network(name="n", input=InputEncoding(1, 1, 1 << 17, table), stages=(stage,), output=head),
-        "wide: sums overflow 32 bits",
+        "wide: fan-in 131072 of inputs up to 32767 overflows 32-bit sums",
     )
 
 

@@ -96,3 +96,19 @@ def test_packing_leaves_its_argument_alone():
     packing.unpack(packed, 65)[...] = 1
     assert np.array_equal(bits, copy)
     assert np.array_equal(packing.unpack(packed, 65), copy)
+
+
+@pytest.mark.parametrize(("n", "words"), [(1, 0), (1, 2), (64, 2), (65, 1), (65, 3), (0, 1)])
+def test_wrong_word_counts_are_refused(n, words):
+    with pytest.raises(ValueError, match=f"{n} bits are {packing.word_count(n)} words, not {words}"):
+        packing.unpack(np.zeros((2, words), np.uint64), n)
+
+
+@pytest.mark.parametrize("n", [1, 64, 65])
+@pytest.mark.parametrize("leading", [(0,), (3, 0), (0, 3)])
+def test_no_rows(n, leading):
+    packed = packing.pack(np.zeros((*leading, n), np.uint8))
+    assert packed.shape == (*leading, packing.word_count(n))
+    assert packing.padding_is_zero(packed, n)
+    assert packing.unpack(packed, n).shape == (*leading, n)
+    assert packing.popcount(packed).shape == leading

@@ -151,12 +151,13 @@ def test_no_template_is_left_in_the_page(shown):
     ("values", "placed"),
     [
         ([0.1, 0.5], [0.1, 0.5]),
-        ([0.1, 0.1], [0.1, 0.175]),
-        ([0.98, 1.0, 1.0], [0.85, 0.925, 1.0]),
+        ([0.5, 0.5], [0.45, 0.55]),
+        ([0.1, 0.5, 0.5, 0.55, 0.9], [0.1, 0.5 - 0.25 / 3, 0.5 + 0.05 / 3, 0.5 + 0.35 / 3, 0.9]),
+        ([0.98, 1.0, 1.0], [0.8, 0.9, 1.0]),
         ([], []),
     ],
 )
 def test_labels_do_not_overlap(values, placed):
     from o3bnn.report.plots import spread
 
-    assert spread(values) == pytest.approx(placed)
+    assert spread(values, gap=0.1) == pytest.approx(placed)

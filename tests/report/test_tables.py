@@ -85,7 +85,7 @@ def model(on, auto, auto_kernels):
         for mode, kernels in (("off", ["a", "b", "c"]), ("on", ["a", "b+", "c+"]), ("auto", auto_kernels))
     }
     speeds = {
-        name: {"median": middle, "quartiles": [low, high]} for name, (low, middle, high) in (("on", on), ("auto", auto))
+        name: {"median": middle, "deciles": [low, high]} for name, (low, middle, high) in (("on", on), ("auto", auto))
     }
     return {"timing": {"modes": modes, "speedup_over_off": speeds}}
 
@@ -93,11 +93,11 @@ def model(on, auto, auto_kernels):
 def test_a_slower_mode_is_called_slower():
     slower, same = words.speed_words(model((0.5, 0.6, 0.9), (0.9, 1.01, 1.1), ["a", "b", "c"]))
     assert str(slower) == (
-        "Pruning in every stage is 0.60x as fast as no pruning: slower here (half of the rounds: 0.50x to 0.90x)."
+        "Pruning in every stage is 0.60x as fast as no pruning: slower here (four of five rounds: 0.50x to 0.90x)."
     )
     assert str(same) == (
         "The automatic choice, pruning in 0 of 2 stages, is 1.01x as fast as no pruning, no clear difference "
-        "(half of the rounds: 0.90x to 1.10x)."
+        "(four of five rounds: 0.90x to 1.10x)."
     )
 
 
@@ -105,5 +105,5 @@ def test_a_faster_mode():
     _, faster = words.speed_words(model((1, 1, 1), (1.2, 1.3, 1.4), ["a", "b+", "c"]))
     assert str(faster) == (
         "The automatic choice, pruning in 1 of 2 stages, is 1.30x as fast as no pruning "
-        "(half of the rounds: 1.20x to 1.40x)."
+        "(four of five rounds: 1.20x to 1.40x)."
     )

@@ -1,7 +1,7 @@
-"""The reference, fast enough to be asked on every run: `model.reference` with its sums as exact floating-point products.
+"""The reference, fast enough to be asked on every run: `model.reference`, its sums as exact floating-point products.
 
-Every product and partial sum is an integer below 2^24 (2^53), so that float32 (float64) matrix products are exact in any
-order. tests/accel compares this with `model.reference` itself.
+Every product and partial sum is an integer below 2^24 (2^53), so that float32 (float64) matrix products are exact in
+any order. tests/accel compares this with `model.reference` itself.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def stage_bits(network: Network, image: npt.NDArray[np.uint8]) -> Iterator[npt.N
 def run_stage(stage: Stage, operand: npt.NDArray[np.int32], magnitude: int) -> npt.NDArray[np.uint8]:
     """Pooled bits of one stage for one image: uint8 [1, *out_shape]."""
     fired = (scores(stage, operand, magnitude) >= stage.thresholds[stage.geometry.class_map]).astype(np.uint8)
-    return reference.pool(fired, stage.pooling, stage.decisive_bit)
+    return np.asarray(reference.pool(fired, stage.pooling, stage.decisive_bit), np.uint8)
 
 
 def scores(stage: Stage, operand: npt.NDArray[np.int32], magnitude: int) -> npt.NDArray[np.int64]:
@@ -36,12 +36,12 @@ def scores(stage: Stage, operand: npt.NDArray[np.int32], magnitude: int) -> npt.
         operand = operand.reshape(len(operand), 1, 1, -1)
     exact = np.float32 if g.full_fan_in * magnitude < 1 << 24 else np.float64
     signed = operand if stage.integer_input else 2 * operand - 1
-    edges, _ = reference.gather_edges(g, signed.astype(exact))  # type: ignore[arg-type]
+    edges, _ = reference.gather_edges(g, signed.astype(exact))
     weights = (2 * stage.weight_bits().astype(exact) - 1).reshape(g.groups, -1, g.full_fan_in)
     sums = np.stack([edges[0, :, i] @ weights[i].T for i in range(g.groups)], axis=1)
     found = np.rint(sums).astype(np.int64).reshape(1, g.out_height, g.out_width, g.out_channels)
     if stage.integer_input:
-        return found
+        return np.asarray(found, np.int64)
     return np.asarray((found + g.class_fan_in[g.class_map][None, :, :, None]) // 2, np.int64)
 
 

@@ -23,13 +23,14 @@ MAX_MAP_BYTES = 1 << 30
 class AcceleratorConfig(BaseModel):
     """An accelerator.
 
-    pes: processing elements N. word: edges a PE takes at once, B, a power of two. stations: reservation stations R of a PE. latency:
-    cycles L from a word's issue to its decision. depth: windows D that a PE may work on beyond the slowest.
+    pes: processing elements N. word: edges a PE takes at once, B, a power of two. stations: reservation stations R of a
+    PE. latency: cycles L from a word's issue to its decision. depth: windows D that a PE may work on at once.
     policy: which ready station issues. speculate: issue and dispatch ahead of decisions where nothing else is ready.
     lockstep: PEs of a group move together. prune: skip edges at all. bounds: what decides a neuron early.
     bounds_words: words a cycle of the unit that computes sharp bounds.
     loader_words: patch words a cycle, of all groups. slot_words: patch words that a PE holds. weight_words: words of a
-    PE's weight bank. burst_words: words of one DRAM burst to a bank. map_bytes: on-chip feature maps, even and odd stages' outputs.
+    PE's weight bank. burst_words: words of one DRAM burst to a bank. map_bytes: on-chip maps, the outputs of even and of
+    odd stages.
     dram_bytes: bytes a cycle. dram_latency: cycles. clock_mhz: clock in MHz.
     device: what the resource model compares with, or `none`.
     """
@@ -200,8 +201,8 @@ PRESETS = {
             latency=3,
             depth=4,
             loader_words=16,
-            slot_words=192,
-            weight_words=1024,
+            slot_words=512,
+            weight_words=512,
             map_bytes=(100_352, 100_352),
             dram_bytes=64,
             dram_latency=40,

@@ -17,7 +17,7 @@ SPREAD = 0.25
 
 
 RESIDENT_PART = 4
-"""Where not all weights fit, residents take at most this part of a bank: what streams needs room to be fetched early."""
+"""Where not all weights fit, residents take at most this part of a bank; what streams is fetched into the rest."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _output_work(output: OutputStage, word: int) -> StageWork:
 
 
 def map_network(network: Network, config: AcceleratorConfig, shares: Shares | None = None) -> NetworkMapping:
-    """Map a network. shares: per stage name, the mean edge words that a neuron of each channel takes, float64 [channels].
+    """Map a network. shares: per stage name, the mean words that a neuron of each channel takes, float64 [channels].
 
     Raises:
         ConfigError: slots or banks too small for one window or channel.
@@ -166,15 +166,20 @@ def map_network(network: Network, config: AcceleratorConfig, shares: Shares | No
     for work, keep in zip(works, resident, strict=True):
         if keep and work.patch_words > config.slot_words:
             raise ConfigError(
-                f"slot_words = {config.slot_words} is too small: a window of {work.name} takes {work.patch_words} words; "
+                f"slot_words = {config.slot_words} is too small: a window of {work.name} has {work.patch_words} words; "
                 f"use at least {max(w.patch_words for w in works if not w.single)}"
             )
     stages = [_map_stage(work, config, config.weight_words, shares) for work in works]
-    if sum(s.bank_words for s, keep in zip(stages, resident, strict=True) if keep) > config.weight_words or not all(resident):
+    if sum(s.bank_words for s, keep in zip(stages, resident, strict=True) if keep) > config.weight_words or not all(
+        resident
+    ):
         resident = _choose_residents(stages, resident, config.weight_words // RESIDENT_PART)
     left = config.weight_words - sum(s.bank_words for s, keep in zip(stages, resident, strict=True) if keep)
     half = max(left // 2, max((w.bank_words for w in works if not w.single), default=0))
-    stages = [s if keep else _map_stage(s.work, config, min(left, half), shares) for s, keep in zip(stages, resident, strict=True)]
+    stages = [
+        s if keep else _map_stage(s.work, config, min(left, half), shares)
+        for s, keep in zip(stages, resident, strict=True)
+    ]
     spills = _spilled(network, config)
     return NetworkMapping(
         tuple(
@@ -219,7 +224,7 @@ def _map_stage(work: StageWork, config: AcceleratorConfig, bank: int, shares: Sh
     candidates = sorted({-(-work.channels // slots) for slots in range(1, work.channels + 1)})
     lanes, strip = min(
         ((lanes, strip) for lanes in candidates if lanes <= config.pes for strip in _strips(work)),
-        key=lambda choice: (_cost(work, config, *choice, bank, share), choice),
+        key=lambda choice: (_cost(work, config, choice[0], choice[1], bank, share), choice),
     )
     parts = _passes(work, -(-work.channels // lanes), bank)
     order = np.arange(work.channels) if share is None else np.argsort(-share, kind="stable")
@@ -241,7 +246,7 @@ def _groups(work: StageWork, config: AcceleratorConfig, lanes: int) -> int:
 
 
 def _passes(work: StageWork, slots: int, bank: int) -> list[int]:
-    """Channel slots of each pass: all in one where the bank holds them, else so that the next pass is fetched meanwhile."""
+    """Channel slots of each pass: all in one where the bank holds them, else so that the next is fetched meanwhile."""
     if work.single or slots * work.bank_words <= bank:
         return [slots]
     fit = max(1, bank // 2 // work.bank_words)
@@ -261,7 +266,9 @@ def _cost(
     start = len(parts) * groups * work.patch_words / config.loader_words
     strips = -(-work.windows // length)
     if config.lockstep or not config.prune:
-        return max(sum(parts) * work.neurons(min(work.windows, -(-strips // groups) * length)) * work.words, load) + start
+        return (
+            max(sum(parts) * work.neurons(min(work.windows, -(-strips // groups) * length)) * work.words, load) + start
+        )
     mean = work.channels / lanes
     uneven = SPREAD if share is None else SPREAD / 2
     window = mean * float(work.words)

@@ -1,4 +1,4 @@
-"""Stages as the machine reads them: edge words of B bits, bit planes of integer inputs, thresholds on the planes' score.
+"""Stages as the machine reads them: edge words of B bits, bit planes of integer inputs, thresholds on their score.
 
 An integer operand x = c + step * u, u an unsigned integer of n bits with bits u_b, has the signed sum
 s = sum w x = c W + step sum_b 2^b sum w u_b, W = sum w. With m_b matches in plane b of K edges, sum w u_b =
@@ -6,7 +6,7 @@ s = sum w x = c W + step sum_b 2^b sum w u_b, W = sum w. With m_b matches in pla
 
     2 s = (2 c + step (2^n - 1)) W + step (2 S - K (2^n - 1)),   S = sum_b 2^b m_b,
 
-and s >= t iff S >= ceil(((2 t - (2 c + step (2^n - 1)) W) / step + K (2^n - 1)) / 2), the division by step rounded up as well.
+and s >= t iff S >= ceil(((2 t - (2 c + step (2^n - 1)) W) / step + K (2^n - 1)) / 2), the inner division rounded up.
 For the default table x = 2 p - 255: c = -255, step = 2, n = 8, and the W term vanishes.
 """
 
@@ -47,7 +47,7 @@ def planes(encoding: InputEncoding) -> Planes:
 
 
 def encode(encoding: InputEncoding, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
-    """The machine's operand of one image [height, width, channels]: bits, or u of every pixel, uint16 of the same shape."""
+    """The machine's operand of one image [height, width, channels]: bits, or u of every pixel; uint16, same shape."""
     values = encoding.table.astype(np.int64)[image]
     if encoding.is_binary:
         return (values > 0).astype(np.uint16)

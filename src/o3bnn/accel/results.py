@@ -24,7 +24,8 @@ class StageResult:
     role: input, binary, output, or `total`. words: issued words by kind; stalls: PE cycles without a word, by cause.
     pes * cycles = words + stalls. edges: an input stage counts plane edges (T2). wasted: edges beyond those.
     traffic: words written to slots (all PEs) and read from maps, bits written to maps, words written to weight banks,
-    bits from DRAM. station_cycles: busy stations summed over cycles; slot_words_mean, slot_words_peak: of all groups together, of one.
+    bits from DRAM. station_cycles: busy stations summed over cycles. slot_word_cycles: patch words held, summed over
+    groups and cycles; slot_words_peak: the most that one group held.
     """
 
     name: str
@@ -82,7 +83,11 @@ def stage_result(config: AcceleratorConfig, mapping: StageMapping, role: str, va
         *(values[k] for k in ("dense", "evaluated", "constant", "threshold_high", "threshold_low", "pooling"))
     )
     work, first = mapping.work, mapping.passes[0]
-    text = f"{first.groups} x {first.lanes} x {first.slots}" + (f" by {first.strip}" if first.strip > 1 else "") + (f" x {len(mapping.passes)}" if len(mapping.passes) > 1 else "")
+    text = (
+        f"{first.groups} x {first.lanes} x {first.slots}"
+        + (f" by {first.strip}" if first.strip > 1 else "")
+        + (f" x {len(mapping.passes)}" if len(mapping.passes) > 1 else "")
+    )
     return StageResult(
         name=work.name,
         role=role,

@@ -8,8 +8,8 @@ over the reachable sums -S .. S. Bisection with the model's own modules finds wh
     f(-S) >= 0 >  f(S)   decreasing: fires iff s <= theta. Flipping the weights (s' = -s): fires iff s' >= -theta
     same sign at both    constant: the bit does not depend on the sum
 
-No formula is inverted: a division disagrees with the model's rounding, for one or two channels in 10^4 of a first layer and
-for two in five where ties are common (docs/decisions/0002-thresholds-by-bisection.md).
+No formula is inverted: a division disagrees with the model's rounding, for one to three channels in 10^4 of a first
+layer, and for two in five where ties are common (docs/decisions/0002-thresholds-by-bisection.md).
 
 Pooling. Over a window, an increasing function of the max is the max of the function; a decreasing one of the max is the
 min of the function. Let g be the part of f after the pool. Where g increases, the pooled bit is the OR of the window's

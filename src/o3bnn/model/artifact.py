@@ -138,7 +138,7 @@ def _describe(network: Network) -> Document:
 
 def _canonical(document: Document) -> bytes:
     """The one JSON text of a document: sorted keys, no spaces, UTF-8."""
-    value = document.model_dump(mode="json")
+    value = document.model_dump()  # not mode="json", which replaces a surrogate in a key without a word
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     try:
         return text.encode()
@@ -209,6 +209,7 @@ def _reserve(size: int) -> None:
 
 
 def read_exactly(file: BinaryIO, size: int) -> bytes:
+    """The next `size` octets; raises `ArtifactError` where the file ends before."""
     data = file.read(size)
     if len(data) != size:
         raise _damaged(f"it ended after {len(data)} of {size} octets")

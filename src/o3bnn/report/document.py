@@ -32,6 +32,7 @@ def model_document(m: Measurement) -> Json:
     return {
         "name": m.name,
         "file_bytes": m.file_bytes,
+        "in_shape": list(m.network.input.shape),
         "binary_weights": binary_weights(m.network),
         "metadata": dict(m.network.metadata),
         "stages": stage_rows(m.network),
@@ -110,7 +111,7 @@ def timing_document(m: Measurement) -> Json:
         }
         if mode != "off":
             slow, middle, fast = timings.speedup(mode, "off")
-            speedups[mode] = {"median": middle, "quartiles": [slow, fast]}
+            speedups[mode] = {"median": middle, "deciles": [slow, fast]}
     return {
         "what": "end-to-end Engine.run, per image",
         "batch": images,

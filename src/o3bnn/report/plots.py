@@ -14,6 +14,7 @@ from o3bnn.report.tables import microseconds, percent, share
 
 BAR_PARTS = ("evaluated", "pooling", "threshold_high", "threshold_low", "constant")
 MIN_LABELLED_SHARE = 0.085
+LABEL_GAP = 0.085
 MODE_LABELS = {"off": "pruning off", "on": "pruning on", "auto": "automatic"}
 
 
@@ -125,6 +126,7 @@ def times(name: str, measurement: Measurement) -> str:
     timings, images = measurement.timings, len(measurement.labels)
     modes = list(timings.seconds)
     medians = [1e6 * timings.median(mode) / images for mode in modes]
+    longest = max(1e6 * max(timings.median(mode), timings.quartiles(mode)[1]) / images for mode in modes)
     with drawing(height=0.45 + 0.36 * len(modes)) as (figure, axes):
         for row, (mode, median) in enumerate(zip(modes, medians, strict=True)):
             low, high = (1e6 * seconds / images for seconds in timings.quartiles(mode))
@@ -134,7 +136,7 @@ def times(name: str, measurement: Measurement) -> str:
             axes.annotate(text, (max(median, high), row), (6, 0), textcoords="offset points", va="center", color=INK)
         axes.set_yticks(range(len(modes)), [MODE_LABELS[mode] for mode in modes])
         axes.tick_params(axis="y", labelcolor=INK)
-        axes.set_xlim(0, 1.22 * max(medians))
+        axes.set_xlim(0, 1.25 * longest)
         axes.invert_yaxis()
         axes.spines["bottom"].set_visible(False)
         axes.set_xticks([])
@@ -169,13 +171,15 @@ def _label_ends(axes: Axes, ends: dict[str, float]) -> None:
         )
 
 
-def spread(values: Sequence[float], gap: float = 0.075, top: float = 1.0) -> list[float]:
-    """Move ascending values apart to at least `gap`, keeping their order and staying below `top` where possible."""
-    placed: list[float] = []
-    for value in values:
-        placed.append(max(value, placed[-1] + gap) if placed else value)
-    limit = top
-    for index in range(len(placed) - 1, -1, -1):
-        placed[index] = min(placed[index], limit)
-        limit = placed[index] - gap
-    return placed
+def spread(values: Sequence[float], gap: float = LABEL_GAP, top: float = 1.0) -> list[float]:
+    """Move ascending values apart to at least `gap`, each as little as possible, and below `top` where possible."""
+    blocks: list[tuple[float, int]] = []  # neighbours that touch: mean of value - index * gap, and how many
+    for index, value in enumerate(values):
+        mean, size = value - index * gap, 1
+        while blocks and blocks[-1][0] >= mean:
+            other, others = blocks.pop()
+            mean, size = (mean * size + other * others) / (size + others), size + others
+        blocks.append((mean, size))
+    placed = [mean for mean, size in blocks for _ in range(size)]
+    limit = top - (len(placed) - 1) * gap
+    return [min(mean, limit) + index * gap for index, mean in enumerate(placed)]

@@ -26,9 +26,9 @@ def speed_words(model: Json) -> list[SpeedWords]:
     subjects = {"on": "Pruning in every stage is", "auto": f"The automatic choice{automatic_choice(model)} is"}
     sentences = []
     for mode, speed in model["timing"]["speedup_over_off"].items():
-        low, high = speed["quartiles"]
+        low, high = speed["deciles"]
         verdict = ": slower here" if high < 1 else "" if low > 1 else ", no clear difference"
-        after = f"as fast as no pruning{verdict} (half of the rounds: {ratio(low)} to {ratio(high)})."
+        after = f"as fast as no pruning{verdict} (four of five rounds: {ratio(low)} to {ratio(high)})."
         sentences.append(SpeedWords(subjects[mode], speed["median"], ratio(speed["median"]), after))
     return sentences
 
@@ -52,13 +52,9 @@ def rounds_text(models: Sequence[Json]) -> str:
 
 
 def structure(model: Json) -> str:
-    """The shapes of the stages' outputs in order: '26 x 26 x 16, 12 x 12 x 32, 128, 10'."""
-    return " → ".join(f"{stage['name']} {_shape(stage)}" for stage in model["stages"])
-
-
-def _shape(stage: Json) -> str:
-    shape: list[int] = stage["out_shape"]
-    return str(shape[-1]) if stage["kind"] == "dense" else " x ".join(map(str, shape))
+    """The shapes of the image and of all stages' outputs: '28 x 28 → 12 x 12 x 32 → 128 → 10'."""
+    shapes = [model["in_shape"], *(stage["out_shape"] for stage in model["stages"])]
+    return " → ".join(" x ".join(str(side) for side in shape if side > 1) or "1" for shape in shapes)
 
 
 def table_rows(profile: Json) -> list[Row]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from o3bnn.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from o3bnn.compiler.onnx.pixels import Preprocessing
+    from o3bnn.compiler.onnx.preprocessing import Preprocessing
     from o3bnn.compiler.onnx.result import Imported
 
 __all__ = ["compile_onnx", "require_onnx"]
@@ -37,15 +37,15 @@ def compile_onnx(
 ) -> "Imported":
     """Compile an ONNX file, plain or QONNX, to an exact integer network.
 
-    The network gives the same bits at every stage as ONNX Runtime or the QONNX executor, wherever the graph's own float32
-    sums are exact; see docs/interchange.md for what is read and what exact means.
+    The network gives the same bits at every stage as ONNX Runtime or the QONNX executor, wherever the graph's own
+    float32 sums are exact; see docs/interchange.md for what is read and what exact means.
 
     image: (height, width, channels), where the file leaves it open. preprocessing: how 8-bit pixels enter the graph; by
     default p / 255, or p where its input is an integer tensor or annotated as UINT8. cover: see `InputEncoding`.
 
     Raises:
-        UnsupportedGraphError: the file is damaged, or part of its graph has no exact integer form; the message names the
-        node, its operator and attributes, and what would be accepted. MissingExtraError: onnx is not installed.
+        UnsupportedGraphError: the file is damaged, or part of its graph has no exact integer form; the message names
+        the node, its operator and attributes, and what would be accepted. MissingExtraError: onnx is not installed.
     """
     require_onnx()
     from o3bnn.compiler.onnx.graph import read_graph

@@ -11,7 +11,7 @@ ONNX Runtime 1.31 with `==`:
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from onnx import helper
@@ -101,7 +101,7 @@ def _divide(a: Array, b: Array) -> Array:
 
 def _power(node: Node, inputs: Sequence[Operand | None], opset: int) -> Prepared:
     def apply(a: Array, b: Array) -> Array:
-        return np.power(a.astype(np.float64), b.astype(np.float64)).astype(a.dtype)
+        return np.asarray(np.power(a.astype(np.float64), b.astype(np.float64)), a.dtype)
 
     return Prepared(apply, _all(node, inputs, 2, 2))
 

@@ -10,7 +10,8 @@ from o3bnn.compiler.onnx.graph import Array, Node
 from o3bnn.compiler.onnx.layers import Layer
 from o3bnn.compiler.onnx.logits import Logits, fit
 from o3bnn.compiler.onnx.operands import Operand
-from o3bnn.compiler.onnx.pixels import Preprocessing, bit_operand, encoding, packed, pixel_operand
+from o3bnn.compiler.onnx.pixels import bit_operand, encoding, packed, pixel_operand
+from o3bnn.compiler.onnx.preprocessing import Preprocessing
 from o3bnn.compiler.onnx.result import Imported, StageOrigin, Tail
 from o3bnn.compiler.onnx.symbolic import (
     MapShape,
@@ -61,7 +62,7 @@ class Chain:
         """
         operand = self._read(x, node, padding)
         if popcount:
-            if operand.table is not None or (operand.low, operand.high, operand.quantum) != (0, 1, 1):
+            if operand.table is not None or (operand.low, operand.high) != (0, 1) or operand.quantum != 1:
                 raise node.error(f"its input {x.name!r} must be of the values 0 and 1")
             operand = Operand(operand.quantum, 0, True)
         source = Layer(
@@ -180,8 +181,8 @@ class Chain:
         whole = (g.in_height, g.in_width) == g.kernel and not any(g.padding) and g.groups == 1
         if not (layer.dense or whole) or layer.pools or symbol.level:
             raise node.error(
-                f"the output {symbol.name!r} is a map of {layer.map_shape(len(layer.pools))}: the last layer must be dense "
-                f"(or a convolution that covers its whole input), and not be pooled"
+                f"the output {symbol.name!r} is a map of {layer.map_shape(len(layer.pools))}: the last layer must be "
+                f"dense (or a convolution that covers its whole input), and not be pooled"
             )
         if layer.operand.table is not None:
             raise node.error("the only layer reads integers: the output layer must read bits")
@@ -203,8 +204,8 @@ class Chain:
         self.notes.append(f"{layer.name}: the source rounds its logits in another order; they differ in the last bits")
         if not layer.sums_exactly:
             self.notes.append(
-                f"{layer.name}: the source's float sums round (a scale that is no power of two, or a bias): two classes "
-                f"with equal logits may be told apart there by rounding alone"
+                f"{layer.name}: the source's float sums round (a scale that is no power of two, or a bias): two "
+                f"classes with equal logits may be told apart there by rounding alone"
             )
         if found.disordered is None:
             self.notes.append(f"{layer.name}: too many classes to compare the order of all logits with the source")

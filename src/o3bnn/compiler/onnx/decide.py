@@ -1,9 +1,9 @@
 """Integer thresholds of a layer, by evaluating the graph's own arithmetic on every sum that can occur.
 
-For each border class and channel the chain of float32 operators between a layer and the next one is run over all of its
-sums, so nothing has to be assumed about it: it must yield two values, and change at most once. With v0 < v1 these values
-(bit 0 and bit 1), a channel that changes from v0 to v1 fires from there on; one that changes from v1 to v0 gets flipped
-weights, s' = -s. See `o3bnn.compiler.thresholds` for the same in the PyTorch compiler, and for AND windows.
+For each border class and channel the chain of float32 operators between a layer and the next one is run over all of
+its sums, so nothing has to be assumed about it: it must yield two values, and change at most once. With v0 < v1 these
+values (bit 0 and bit 1), a channel that changes from v0 to v1 fires from there on; one that changes from v1 to v0 gets
+flipped weights, s' = -s. See `o3bnn.compiler.thresholds` for the same in the PyTorch compiler, and for AND windows.
 """
 
 from dataclasses import dataclass
@@ -79,7 +79,8 @@ def decide(symbol: Symbol, reader: Node) -> Decision:
 def _examine(layer: Layer, symbol: Symbol, reader: Node) -> tuple[_Lanes, list[npt.NDArray[np.int8]], int]:
     """Everything about the layer's lanes; the direction (1, 0, -1) of what each pool sees in every channel."""
     shape = (layer.classes, layer.channels)
-    lanes = _Lanes(*(np.zeros(shape, np.float32) for _ in "ab"), *(np.zeros(shape, np.int64) for _ in "ab"))
+    first, last = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    lanes = _Lanes(first, last, np.zeros(shape, np.int64), np.zeros(shape, np.int64))
     pools = [np.zeros(layer.channels, np.int8) for _ in layer.pools]
     sensitive = np.zeros(layer.channels, np.bool_)
     for channels in chunks(layer.channels, layer.columns()):

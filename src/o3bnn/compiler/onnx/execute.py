@@ -1,8 +1,8 @@
 """Runs a source graph as it is: ONNX Runtime for standard operators, the QONNX package's own code for the others.
 
-Runs of standard nodes become one ONNX Runtime session each, without graph optimizations, which could change the order of
-float operations. This computes what `qonnx.core.onnx_exec.execute_onnx` computes (tests compare them with `==`), but
-builds the sessions once instead of for every node and call.
+Runs of standard nodes become one ONNX Runtime session each, without graph optimizations, which could change the order
+of float operations. This computes what `qonnx.core.onnx_exec.execute_onnx` computes (tests compare them with `==`),
+but builds the sessions once instead of for every node and call.
 """
 
 from collections.abc import Mapping, Sequence
@@ -142,7 +142,7 @@ class _Custom(_Part):
 
 def _custom_operator(node: onnx.NodeProto) -> Any:
     try:
-        from qonnx.custom_op.registry import getCustomOp
+        from qonnx.custom_op.registry import getCustomOp  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise MissingExtraError("running QONNX operators needs the package qonnx: pip install 'o3bnn[onnx]'") from error
     own = onnx.NodeProto()
@@ -153,7 +153,7 @@ def _custom_operator(node: onnx.NodeProto) -> Any:
 
 def _runtime() -> Any:
     try:
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise MissingExtraError("running an ONNX graph needs onnxruntime: pip install 'o3bnn[onnx]'") from error
     return onnxruntime

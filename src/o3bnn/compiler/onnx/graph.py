@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import checker, helper, inliner, numpy_helper
 
 from o3bnn.errors import UnsupportedGraphError
@@ -61,6 +61,7 @@ class Graph:
     nodes: in an order in which every tensor exists before it is read; only those that the output depends on.
     constants: initializers by name. input_shape: None for a size that the file leaves open.
     input_is_integer: whether the input is an integer type, or annotated as one by QONNX (datatype UINT8).
+    properties: metadata of the file; `o3bnn export` writes some.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Graph:
     input_is_integer: bool
     output: str
     producer: str
+    properties: Mapping[str, str]
 
 
 def read_graph(path: Path) -> Graph:
@@ -125,6 +127,7 @@ def graph_of(model: onnx.ModelProto, name: str = "network") -> Graph:
         input_is_integer=dtype.kind in "iu" or _annotated_as_pixels(proto, source.name),
         output=output,
         producer=f"{model.producer_name} {model.producer_version}".strip(),
+        properties={entry.key: entry.value for entry in model.metadata_props},
     )
 
 
@@ -155,7 +158,8 @@ def _input(proto: onnx.GraphProto, constants: Mapping[str, Array]) -> onnx.Value
             f"the graph has {len(sources)} inputs without a value ({names}): it needs exactly one, the image "
             f"(a missing initializer shows up here too)"
         )
-    return sources[0]
+    source: onnx.ValueInfoProto = sources[0]
+    return source
 
 
 def _type_of(value: onnx.ValueInfoProto) -> tuple[tuple[int | None, ...], np.dtype[Any]]:
@@ -185,7 +189,7 @@ def _output(proto: onnx.GraphProto) -> str:
     if len(proto.output) != 1:
         names = ", ".join(repr(value.name) for value in proto.output) or "none"
         raise UnsupportedGraphError(f"the graph has {len(proto.output)} outputs ({names}): it needs one, the logits")
-    return proto.output[0].name
+    return str(proto.output[0].name)
 
 
 def _node(node: onnx.NodeProto, index: int) -> Node:

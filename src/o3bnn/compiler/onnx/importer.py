@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from o3bnn.compiler.onnx import moving
-from o3bnn.compiler.onnx.arithmetic import Operand as Elementwise
 from o3bnn.compiler.onnx.arithmetic import SUPPORTED_ELEMENTWISE, Prepared, prepare
+from o3bnn.compiler.onnx.arithmetic import Operand as Elementwise
 from o3bnn.compiler.onnx.chain import Chain
 from o3bnn.compiler.onnx.graph import QONNX, Array, Graph, Node
 from o3bnn.compiler.onnx.operators import LAYERS, TAILS
-from o3bnn.compiler.onnx.pixels import Preprocessing, image_shape, pixel_symbol
+from o3bnn.compiler.onnx.pixels import exported_classes, exported_image, image_shape, pixel_symbol
+from o3bnn.compiler.onnx.preprocessing import Preprocessing
 from o3bnn.compiler.onnx.result import Imported, Tail
 from o3bnn.compiler.onnx.symbolic import MapShape, Symbol
 from o3bnn.errors import InputError, InvalidNetworkError, O3bnnError, UnsupportedGraphError
@@ -38,7 +39,7 @@ def import_graph(
     """
     if preprocessing is None:
         preprocessing = Preprocessing(divisor=1.0 if graph.input_is_integer else 255.0)
-    shape, layout = image_shape(graph, image)
+    shape, layout = image_shape(graph, image or exported_image(graph))
     try:
         symbol = pixel_symbol(graph, shape, layout)
         walk = _Walk(graph, symbol, preprocessing)
@@ -47,8 +48,8 @@ def import_graph(
             result,
             walk.last,
             layout=layout,
-            name=name or graph.name or "network",
-            class_names=tuple(class_names),
+            name=name or graph.properties.get("o3bnn.name") or graph.name or "network",
+            class_names=tuple(class_names) or exported_classes(graph),
             cover=cover,
             metadata={"source": f"ONNX, opset {graph.opset}, {graph.producer}".rstrip(", "), **(metadata or {})},
         )

@@ -91,10 +91,10 @@ class Layer(Source):
         else:
             twice = twice + 2 * sums
         halves = np.array([float(unit / 2) for unit in self.units[channels]])[:, None]
-        return (twice * halves).astype(np.float32)
+        return np.asarray(twice * halves, np.float32)
 
     def noise(self, values: Floats, channels: slice) -> Floats:
-        """How far float32 rounding in another order of summation can move these values, roughly; 0 where sums are exact."""
+        """How far rounding in another order of summation can move these values, roughly; 0 where sums are exact."""
         fan_in = self.geometry.full_fan_in
         units = np.array([float(abs(unit)) for unit in self.units[channels]])[:, None] * self.operand.largest
         walk = np.abs(values) + 4 * np.sqrt(fan_in) * units

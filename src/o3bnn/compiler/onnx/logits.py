@@ -2,8 +2,9 @@
 
 The graph's own logits T are evaluated for every class and every sum that can occur. Scale and offset are searched for
 among the float32 neighbours of the line through them. Where they reproduce T to the last bit, the logits are exact.
-Where the graph rounds in another way (say (s - mean) / std * weight + bias: four roundings), the best ones are taken and
-the order of all pairs (class, sum) is compared with that of T: no pair out of order means the same class for every image.
+Where the graph rounds in another way (say (s - mean) / std * weight + bias: four roundings), the best ones are taken
+and the order of all pairs (class, sum) is compared with that of T: no pair out of order means the same class for every
+image.
 """
 
 from dataclasses import dataclass
@@ -66,13 +67,13 @@ def _check_affine(symbol: Symbol, node: Node, sums: npt.NDArray[np.int64], truth
     bad = np.flatnonzero(error > TOLERANCE * np.abs(exact).max(axis=1))
     if len(bad):
         raise node.error(
-            f"the output {symbol.name!r} is not of the form sum * scale + offset (class {first + int(bad[0])}): the last "
-            f"layer may be followed by scales, offsets and batch norm only"
+            f"the output {symbol.name!r} is not of the form sum * scale + offset (class {first + int(bad[0])}): the "
+            f"last layer may be followed by scales, offsets and batch norm only"
         )
 
 
 def _closest(sums: Floats, truth: Floats, centre: np.float32) -> tuple[np.float32, np.float32, bool]:
-    """The scale and offset near the line through `truth` that meet the most of its values, and whether they meet all."""
+    """The scale and offset near the line through `truth` that meet its values best, and whether they meet all."""
     span = float(sums[-1]) - float(sums[0])
     slope = np.float32((float(truth[-1]) - float(truth[0])) / span if span else 0)
     scales, offsets = _neighbours(slope), _neighbours(centre)

@@ -150,7 +150,7 @@ def _slice(node: Node, constants: Constants) -> Array:
     slices = [slice(None)] * x.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         slices[axis] = slice(int(start), int(end), int(step))
-    return x[tuple(slices)]
+    return np.asarray(x[tuple(slices)])
 
 
 def _range(node: Node, constants: Constants) -> Array:

@@ -23,9 +23,9 @@ MAX_DEVIATION = 1 / 64  # of the quantum, for a value that is still taken for a 
 class Operand:
     """What a layer reads: value = quantum * integer.
 
-    table: int64 [256], the integer of every pixel value, for a layer that reads integers; None for bits, which stand for
-    the integers low (bit 0) and high (bit 1). padding: the integer beyond the border. exact: whether the values are
-    multiples of the quantum to the last bit (else they are roundings of such).
+    table: int64 [256], the integer of every pixel value, for a layer that reads integers; None for bits, which stand
+    for the integers low (bit 0) and high (bit 1). padding: the integer beyond the border. exact: whether the values
+    are multiples of the quantum to the last bit (else they are roundings of such).
     """
 
     quantum: Fraction

@@ -1,12 +1,14 @@
 """The input of a graph: from 8-bit pixels to the first layer's operand."""
 
-from dataclasses import dataclass
+import json
+import re
 
 import numpy as np
 import numpy.typing as npt
 
-from o3bnn.compiler.onnx.graph import Array, Graph, Node
+from o3bnn.compiler.onnx.graph import Graph, Node
 from o3bnn.compiler.onnx.operands import Operand, grid
+from o3bnn.compiler.onnx.preprocessing import Preprocessing
 from o3bnn.compiler.onnx.symbolic import MapShape, Source, Symbol, batch_index, lanes_of, planar_index
 from o3bnn.errors import InputError, UnsupportedGraphError
 from o3bnn.model import InputEncoding, packing
@@ -15,37 +17,19 @@ PIXELS = np.arange(256)
 COLOURS = (1, 3)
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an 8-bit pixel p enters a graph: float32((float32(p / divisor) - mean) / std), one rounding each.
+def exported_image(graph: Graph) -> MapShape | None:
+    """The image size that `o3bnn export` has written into a file, or None."""
+    match = re.fullmatch(r"(\d{1,8})x(\d{1,8})x(\d{1,8})", graph.properties.get("o3bnn.image", ""))
+    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
-    divisor: 255 gives 0..1, as torchvision's ToTensor; 1 gives 0..255. mean, std: one value, or one a channel.
-    A graph whose input is an integer tensor gets p itself.
-    """
 
-    divisor: float = 255.0
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-
-    def __post_init__(self) -> None:
-        values = (self.divisor, *self.mean, *self.std)
-        if not self.mean or not self.std or not np.all(np.isfinite(values)) or 0 in (self.divisor, *self.std):
-            raise InputError(f"{self}: divisor and std must be finite and not 0, mean finite")
-
-    def apply(self, images: npt.NDArray[np.uint8], dtype: np.dtype[np.generic]) -> Array:
-        """What the graph reads: [..., channels] of pixels to the same shape of `dtype`."""
-        if dtype.kind in "iu":
-            return images.astype(dtype)
-        values = images.astype(np.float32) / np.float32(self.divisor)
-        return (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-
-    def describe(self, dtype: np.dtype[np.generic]) -> str:
-        """In words, for the metadata of a network."""
-        if dtype.kind in "iu":
-            return f"p as {dtype}"
-        shown = ["/".join(f"{value:.9g}" for value in part) for part in (self.mean, self.std)]
-        text = "p" if self.divisor == 1 else f"p / {self.divisor:.9g}"
-        return text if shown == ["0", "1"] else f"({text} - {shown[0]}) / {shown[1]}"
+def exported_classes(graph: Graph) -> tuple[str, ...]:
+    """The class names that `o3bnn export` has written into a file, or none."""
+    try:
+        names = json.loads(graph.properties.get("o3bnn.classes", "[]"))
+    except ValueError:
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
 def image_shape(graph: Graph, image: MapShape | None) -> tuple[MapShape, str]:
@@ -95,7 +79,7 @@ def _guess_flat(where: str, features: int | None) -> MapShape:
 
 def pixel_symbol(graph: Graph, shape: MapShape, layout: str) -> Symbol:
     """The graph's input as a symbol. A flat input is in (channel, row, column) order, as PyTorch flattens."""
-    height, width, channels = shape
+    height, width, _ = shape
     source = Source(None, shape, np.zeros((height, width), np.int64))
     index = planar_index(shape)
     first = {"NCHW": index, "NHWC": index.transpose(1, 2, 0), "NHW": index[0], "NC": index.reshape(-1)}[layout]
@@ -135,8 +119,8 @@ def pixel_operand(
     found = grid(np.append(row, np.float32(padding)))
     if found is None:
         raise reader.error(
-            f"the values of its input, {distinct[0]:g} to {distinct[-1]:g} in {len(distinct)} steps, are no multiples of "
-            f"one number that 16 bits can count: quantize the input (Quant), or change how pixels enter the graph"
+            f"the values of its input, {distinct[0]:g} to {distinct[-1]:g} in {len(distinct)} steps, are no multiples "
+            f"of one number that 16 bits can count: quantize the input (Quant), or change how pixels enter the graph"
         )
     quantum, multiples, exact = found
     table = multiples[:256]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from o3bnn.compiler.onnx.graph import Node
-from o3bnn.compiler.onnx.pixels import Preprocessing
+from o3bnn.compiler.onnx.preprocessing import Preprocessing
 from o3bnn.compiler.onnx.symbolic import Symbol
 from o3bnn.model import Network
 

@@ -32,7 +32,7 @@ MAX_ELEMENTS = 1 << 27
 
 
 class Parameter(NamedTuple):
-    """A constant argument of a step: one value a channel, or one a border class and channel: [classes or 1, channels]."""
+    """A constant argument of a step: one value a channel, or a border class and channel: [classes or 1, channels]."""
 
     values: Array
 
@@ -80,7 +80,7 @@ class Source:
         return height, width, channels
 
     def evaluate(self, step: int, base: Array, lane: Callable[[Array], Array]) -> Array:
-        """Value of a step for an array of integers [channels, n]; `lane` picks a parameter's values as [channels, 1]."""
+        """Value of a step for integers [channels, n]; `lane` picks the values of a parameter, [channels, 1]."""
         values: dict[int, Array] = {0: base}
         for index in sorted(self._needed(step)):
             current = self.steps[index]
@@ -161,8 +161,8 @@ class Symbol:
         same = other.source is self.source and other.level == self.level and other.shape == self.shape
         if not same or not np.array_equal(other.index, self.index):
             raise node.error(
-                f"it combines {self.name!r} and {other.name!r}, which come from different layers or positions: a binary "
-                f"network here is one line of layers, without branches that join"
+                f"it combines {self.name!r} and {other.name!r}, which come from different layers or positions: a "
+                f"binary network here is one line of layers, without branches that join"
             )
 
     def _parameter(self, node: Node, value: Array) -> Parameter:
@@ -184,7 +184,7 @@ class Symbol:
         return Parameter(found.reshape(-1, self.source.channels))
 
     def _lanes(self) -> tuple[Ints, int]:
-        """For every position the lane (border class * channels + channel) that it belongs to, and how many there are."""
+        """For every position its lane (border class * channels + channel), and how many lanes there are."""
         channels = self.source.channels
         if self.level:
             return np.arange(self.map_size) % channels, channels
@@ -196,7 +196,7 @@ class Symbol:
         if not self.shape:
             raise node.error("its input is a scalar: an axis for the images is missing")
         offsets = np.arange(self.shape[0]).reshape(-1, *(1,) * (len(self.shape) - 1)) * self.map_size
-        first = self.index[0]
+        first: Ints = self.index[0]
         expected = np.where(first == PADDED, PADDED, first + offsets)
         if not np.array_equal(self.index, expected) or np.any(first >= self.map_size):
             raise node.error(
@@ -220,8 +220,8 @@ class Symbol:
         height, width, channels = self.map_shape
         if not np.array_equal(first, planar_index(self.map_shape)):
             raise node.error(
-                f"its input, of {list(first.shape)} (channels, height, width), is not the map of {height} x {width} with "
-                f"{channels} channels that the layer before yields, in its order"
+                f"its input, of {list(first.shape)} (channels, height, width), is not the map of {height} x {width} "
+                f"with {channels} channels that the layer before yields, in its order"
             )
         return int(top), int(left), int(bottom), int(right)
 
@@ -266,10 +266,10 @@ def max_pool(symbol: Symbol, node: Node, pooling: Pooling) -> Symbol:
 
 
 def lanes_of(block: int, channels: slice) -> Callable[[Array], Array]:
-    """Picks the values of a parameter for one border class and some channels: [classes or 1, channels or 1] -> [c, 1]."""
+    """Picks a parameter's values for one border class and some channels: [classes or 1, channels or 1] -> [c, 1]."""
 
     def pick(values: Array) -> Array:
-        row = values[block if len(values) > 1 else 0]
+        row: Array = values[block if len(values) > 1 else 0]
         return (row if len(row) == 1 else row[channels])[:, None]
 
     return pick

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from o3bnn.compiler.onnx.execute import Runner
 from o3bnn.compiler.onnx.graph import Array, graph_of, read_model
-from o3bnn.compiler.onnx.importer import Imported, StageOrigin, import_graph
-from o3bnn.compiler.onnx.pixels import Preprocessing
+from o3bnn.compiler.onnx.importer import import_graph
+from o3bnn.compiler.onnx.preprocessing import Preprocessing
+from o3bnn.compiler.onnx.result import Imported, StageOrigin
 from o3bnn.errors import InputError
 from o3bnn.model import Network
 
@@ -45,11 +46,11 @@ class StageReport:
 class Report:
     """What a verification found.
 
-    images: compared. classes: images whose class differs. ties: those whose class differs where the source's two logits
-    are equal up to rounding (counted apart, only where exact_logits is false). logits: images in which a logit differs in
-    any bit (beyond rounding, where exact_logits is false). largest: greatest absolute difference of a logit.
-    exact_logits: whether the source's logits have an exact form in the network. stages: bit by bit, empty where the
-    stages do not correspond.
+    images: compared. classes: images whose class differs. ties: those whose class differs where the source's two
+    logits are equal up to rounding (counted apart, only where exact_logits is false). logits: images in which a logit
+    differs in any bit (beyond rounding, where exact_logits is false). largest: greatest absolute difference of a
+    logit. exact_logits: whether the source's logits have an exact form in the network. stages: bit by bit, empty where
+    the stages do not correspond.
     """
 
     exact_logits: bool
