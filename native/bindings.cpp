@@ -176,6 +176,13 @@ std::vector<StageCounts> profile(const Engine& engine, const Images& images, std
     return result;
 }
 
+void stage_seconds(const Engine& engine, const Images& images, const Array<double, 2>& out) {
+    check_images(engine, images);
+    require(out.shape(0) == images.shape(0) && out.shape(1) == engine.stages().size() + 1, "out has another shape");
+    const nb::gil_scoped_release unlocked;
+    engine.stage_seconds(images.data(), images.shape(0), out.data());
+}
+
 std::vector<std::string> kernel_names(const Engine& engine) {
     std::vector<std::string> names;
     for (const Stage& stage : engine.stages()) names.emplace_back(stage.kernel_name());
@@ -218,6 +225,7 @@ NB_MODULE(_native, m) {
         .def("sums", &sums, "images"_a.noconvert(), "out"_a.noconvert())
         .def("activations", &activations, "images"_a.noconvert(), "maps"_a.noconvert())
         .def("profile", &profile, "images"_a.noconvert(), "word"_a, "sharp"_a)
+        .def("stage_seconds", &stage_seconds, "images"_a.noconvert(), "out"_a.noconvert())
         .def("kernel_names", &kernel_names)
         .def("dense_edges", &dense_edges);
 }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <new>
 
 #include "engine/patch.hpp"
@@ -49,6 +50,7 @@ struct Engine::Trace {
     std::int32_t* sums = nullptr;             ///< [classes]
     std::uint8_t* const* maps = nullptr;      ///< per stage [out elements]
     const PruneKernels* counting = nullptr;   ///< per stage; null: the engine's own plan, and nothing is counted
+    double* seconds = nullptr;                ///< [stages + 1]
 };
 
 Engine::Engine(const Plan& plan, const Isa& isa, std::size_t threads)
@@ -128,7 +130,26 @@ std::vector<EdgeCounts> Engine::profile(const std::uint8_t* images, std::size_t 
     return total;
 }
 
+void Engine::stage_seconds(const std::uint8_t* images, std::size_t n, double* out) const {
+    const Session session(workers());
+    std::vector<std::int32_t> sums(classes_);
+    for (std::size_t image = 0; image < n; ++image) {
+        Trace trace;
+        trace.sums = sums.data();
+        trace.seconds = out + image * (stages_.size() + 1);
+        forward(images + image * image_.elements(), *session.scratch, trace);
+    }
+}
+
 void Engine::forward(const std::uint8_t* image, Scratch& scratch, const Trace& trace) const {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point start = Clock::now();
+    const auto lap = [&](std::size_t i) {
+        if (!trace.seconds) return;
+        const Clock::time_point now = Clock::now();
+        trace.seconds[i] = std::chrono::duration<double>(now - start).count();
+        start = now;
+    };
     Operand operand = encode(image, scratch);
     Shape shape = image_;
     for (std::size_t i = 0; i < stages_.size(); ++i) {
@@ -143,6 +164,7 @@ void Engine::forward(const std::uint8_t* image, Scratch& scratch, const Trace& t
         run_stage(i, operand, out, scratch, trace);
         operand = {out, nullptr};
         shape = stage.out;
+        lap(i);
         if (trace.maps) {
             for (std::size_t pixel = 0, at = 0; pixel < shape.positions(); ++pixel) {
                 const Word* bits = out + pixel * shape.pixel_words();
@@ -156,6 +178,7 @@ void Engine::forward(const std::uint8_t* image, Scratch& scratch, const Trace& t
     flatten_bits(shape, operand.bits, flat);
     output_->sums(flat, output_rows_.data(), word_count(features_), static_cast<std::int32_t>(features_), classes_,
                   trace.sums);
+    lap(stages_.size());
 }
 
 /// The image as bits or as integers. Bits go where the first stage's operand lies (its result goes to maps[0]).

@@ -58,6 +58,9 @@ class Engine:
     def profile(self, images: npt.NDArray[np.uint8], word: int, sharp: bool) -> list[tuple[int, int, int, int, int]]:
         """Edges of each stage: evaluated, and pruned as constant, threshold_high, threshold_low and pooling."""
 
+    def stage_seconds(self, images: npt.NDArray[np.uint8], out: npt.NDArray[np.float64]) -> None:
+        """Write the seconds that each stage took, then the output stage's, to out [n, stages + 1]; one thread."""
+
     def kernel_names(self) -> list[str]:
         """The kernel object that runs each stage, such as `conv_b1_scalar`."""
 

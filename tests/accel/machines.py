@@ -1,10 +1,11 @@
 """Hypothesis strategies for random accelerators, and networks that isolate one timing rule."""
 
+import numpy as np
 from hypothesis import strategies as st
 
-from o3bnn.accel.config import AcceleratorConfig
+from o3bnn.accel import AcceleratorConfig, Simulator, StageResult, TraceWindow
 from o3bnn.accel.mapping import stage_works
-from o3bnn.model import Network
+from o3bnn.model import ConvGeometry, ConvStage, InputEncoding, Network, OutputStage, Pooling, packing
 
 
 @st.composite
@@ -33,3 +34,87 @@ def configs(draw: st.DrawFn, network: Network, word: int | None = None) -> Accel
         dram_bytes=draw(st.sampled_from((1, 4, 64))),
         dram_latency=draw(st.sampled_from((0, 7, 40))),
     )
+
+
+BITS = np.where(np.arange(256) >= 128, 1, -1).astype(np.int16)
+ONE, ZERO = 255, 0
+DISPATCH, ISSUE, DECIDE, SQUASH, LOAD, RETIRE = range(6)
+
+
+def machine(**changes: object) -> AcceleratorConfig:
+    """One PE of 8 edges with ample memory; latency 3."""
+    base = {
+        "name": "test",
+        "pes": 1,
+        "word": 8,
+        "stations": 1,
+        "latency": 3,
+        "depth": 2,
+        "loader_words": 256,
+        "slot_words": 1 << 16,
+        "weight_words": 1 << 16,
+        "dram_bytes": 1,
+        "dram_latency": 10,
+    }
+    return AcceleratorConfig(**{**base, **changes})  # type: ignore[arg-type]
+
+
+def conv(
+    shape: tuple[int, int, int],
+    channels: int,
+    kernel: int = 1,
+    pool: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    padding: int = 0,
+    threshold: int | list[int] = 1,
+    decisive: int = 1,
+    table: np.ndarray = BITS,
+) -> Network:
+    """One convolution with weights +1, and an output stage of one class."""
+    encoding = InputEncoding(*shape, table=table)
+    g = ConvGeometry(*shape, channels, (kernel, kernel), padding=(padding,) * 4)
+    low, high = (0, g.class_fan_in) if encoding.is_binary else (-g.class_fan_in * 255, g.class_fan_in * 255)
+    limits = np.stack([low + 0 * g.class_fan_in, high + 1], axis=1)
+    wanted = np.broadcast_to(np.array(threshold), (g.class_count, channels))
+    stage = ConvStage(
+        name="conv",
+        geometry=g,
+        weights=packing.pack(np.ones((channels, g.full_fan_in), np.uint8)),
+        thresholds=np.clip(wanted, limits[:, :1], limits[:, 1:]).astype(np.int32),
+        integer_input=not encoding.is_binary,
+        decisive_bit=np.full(channels, decisive, np.uint8),
+        pooling=None if pool is None else Pooling(*pool),
+    )
+    features = int(np.prod(stage.out_shape))
+    output = OutputStage(
+        name="output",
+        in_features=features,
+        weights=packing.pack(np.ones((1, features), np.uint8)),
+        scale=np.ones(1, np.float32),
+        offset=np.zeros(1, np.float32),
+    )
+    return Network(name="test", input=encoding, stages=(stage,), output=output)
+
+
+def image(network: Network, value: int = ONE) -> np.ndarray:
+    return np.full(network.input.shape, value, np.uint8)
+
+
+class Run:
+    """One traced simulation."""
+
+    def __init__(self, network: Network, config: AcceleratorConfig, pixels: np.ndarray | None = None, **options: object):
+        pixels = image(network) if pixels is None else pixels
+        self.result = Simulator(network, config, **options).run(pixels, TraceWindow(0, 1 << 40))  # type: ignore[arg-type]
+
+    def events(self, kind: int, stage: int = 0, **wanted: int) -> list[dict[str, int]]:
+        """Events of one kind in a stage, in order of cycle."""
+        names = ("cycle", "kind", "stage", "pe", "window", "position", "channel", "value", "neuron")
+        rows = [dict(zip(names, map(int, row), strict=True)) for row in self.result.events]
+        wanted = {"kind": kind, "stage": stage, **wanted}
+        return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+    def cycles(self, kind: int, stage: int = 0, **wanted: int) -> list[int]:
+        return [event["cycle"] for event in self.events(kind, stage, **wanted)]
+
+    def __getitem__(self, stage: int) -> StageResult:
+        return self.result.stages[stage]

@@ -48,15 +48,15 @@ def test_bad_sources(checkpoint: Path, model: Path, tmp_path: Path) -> None:
     assert not output.exists()
 
 
-def test_onnx_is_not_supported_yet(tmp_path: Path) -> None:
-    (tmp_path / "model.ONNX").write_bytes(b"")
-    message = error_line(run("compile", tmp_path / "model.ONNX", "-o", tmp_path / "out.safetensors"))
-    assert "ONNX files cannot be compiled yet" in message
+def test_import_options_need_an_imported_file(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.safetensors"
+    assert "are for .onnx and .tflite files" in error_line(run("compile", checkpoint, "-o", output, "--image", "8x8x1"))
+    assert not output.exists()
 
 
 def test_bad_outputs(checkpoint: Path, tmp_path: Path) -> None:
     content = checkpoint.read_bytes()
-    assert "is the checkpoint itself" in error_line(run("compile", checkpoint, "-o", checkpoint))
+    assert "is the source itself" in error_line(run("compile", checkpoint, "-o", checkpoint))
     assert checkpoint.read_bytes() == content
     assert "cannot write" in error_line(run("compile", checkpoint, "-o", tmp_path / "no" / "where.safetensors"))
     assert "cannot write" in error_line(run("compile", checkpoint, "-o", tmp_path))

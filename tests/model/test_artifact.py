@@ -194,7 +194,7 @@ def test_file_beyond_the_size_limit_is_not_written(tmp_path, monkeypatch):
 
 
 def test_bytes_do_not_depend_on_the_process(tmp_path):
-    """The safetensors package writes metadata in the order of a hash map, seeded anew in each process: hence one key."""
+    """The safetensors package writes metadata in the order of a hash map, seeded in each process: hence one key."""
     program = """
         import sys
         from o3bnn.model import artifact

@@ -1,4 +1,4 @@
-"""The pruning identities, and the vectorized edge oracle against a neuron-by-neuron walk written from the definitions."""
+"""The pruning identities, and the vectorized edge oracle against a walk neuron by neuron, from the definitions."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests import strategies
 WORDS = (1, 2, 7, 16, 32, 64, 100, 128)
 
 
-def naive_stage(stage, trace, word, bounds, magnitude):
+def naive_stage(stage, trace, word, bounds, magnitude):  # noqa: C901 - one walk, to be read beside the definitions
     """Count one stage edge by edge, straight from the numbered definitions in `o3bnn.model.edges`."""
     g = stage.geometry
     total = EdgeCounts()
@@ -21,7 +21,7 @@ def naive_stage(stage, trace, word, bounds, magnitude):
     size, step = ((1, 1), (1, 1)) if stage.pooling is None else (stage.pooling.size, stage.pooling.stride)
     height, width, _ = stage.out_shape
 
-    def one_neuron(image, y, x, channel):
+    def one_neuron(image, y, x, channel):  # noqa: C901 - likewise
         base = (channel // (g.out_channels // g.groups)) * g.group_channels
         edge_list = []
         for ky in range(g.kernel[0]):
@@ -93,7 +93,7 @@ def naive_stage(stage, trace, word, bounds, magnitude):
 @given(strategies.specs(small=True), st.sampled_from(WORDS), st.sampled_from(["simple", "sharp"]))
 def test_oracle_equals_naive_walk(spec, word, bounds):
     small = strategies.Spec(
-        tuple(min(side, 6) for side in spec.image[:2]) + (min(spec.image[2], 16),),
+        (*(min(side, 6) for side in spec.image[:2]), min(spec.image[2], 16)),
         spec.encoding,
         (),
         (),

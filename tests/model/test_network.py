@@ -331,3 +331,7 @@ def test_pooled_shapes(pooling, shape):
     stage = dataclasses.replace(GOOD[0], pooling=pooling)
     assert stage.conv_shape == (10, 4, 6)
     assert stage.out_shape == (*shape, 6)
+
+
+def test_cover_at_its_bound():
+    assert InputEncoding(2, 2, 2, default_table(), (8192, 8192)).cover == (8192, 8192)

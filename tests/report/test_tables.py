@@ -101,6 +101,11 @@ def test_a_slower_mode_is_called_slower():
     )
 
 
+def test_structure():
+    stages = [{"out_shape": [12, 12, 32]}, {"out_shape": [1, 1, 128]}, {"out_shape": [1, 1, 10]}]
+    assert words.structure({"in_shape": [28, 28, 1], "stages": stages}) == "28 x 28 → 12 x 12 x 32 → 128 → 10"
+
+
 def test_a_faster_mode():
     _, faster = words.speed_words(model((1, 1, 1), (1.2, 1.3, 1.4), ["a", "b+", "c"]))
     assert str(faster) == (

@@ -29,7 +29,7 @@ class AcceleratorConfig(BaseModel):
     lockstep: PEs of a group move together. prune: skip edges at all. bounds: what decides a neuron early.
     bounds_words: words a cycle of the unit that computes sharp bounds.
     loader_words: patch words a cycle, of all groups. slot_words: patch words that a PE holds. weight_words: words of a
-    PE's weight bank. burst_words: words of one DRAM burst to a bank. map_bytes: on-chip maps, the outputs of even and of
+    PE's weight bank. burst_words: words of one DRAM burst to a bank. map_bytes: on-chip maps, the outputs of even of
     odd stages.
     dram_bytes: bytes a cycle. dram_latency: cycles. clock_mhz: clock in MHz.
     device: what the resource model compares with, or `none`.

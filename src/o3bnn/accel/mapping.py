@@ -16,6 +16,9 @@ SPREAD = 0.25
 """Assumed standard deviation over mean of the channels' evaluated shares where there is no profile."""
 
 
+UNEVEN_WINDOW = 0.3
+"""The same for the work of one window, which a machine evens out over the windows that it works on at once."""
+
 RESIDENT_PART = 4
 """Where not all weights fit, residents take at most this part of a bank; what streams is fetched into the rest."""
 
@@ -275,7 +278,9 @@ def _cost(
     if share is not None:
         columns = _balance(np.argsort(-share, kind="stable"), lanes, share)
         window = float(np.where(columns >= 0, share[np.maximum(columns, 0)], 0).sum(axis=1).max())
-    window *= 1 + uneven * float(np.sqrt(2 * np.log(max(lanes, 1)) / mean))
+    at_once = 1 + min(config.depth - 1, (config.slot_words - work.patch_words) // max(1.0, work.new_words))
+    spread = float(np.sqrt(2 * np.log(max(lanes, 1)) / mean))
+    window *= 1 + spread * (uneven + (UNEVEN_WINDOW / at_once if work.windows > 1 else 0))
     busy = window * work.neurons(work.windows) / groups
     tail = len(parts) * window * work.neurons(length) * (0.5 if strips > 1 else 0.0)
     return max(busy, load) + start + tail

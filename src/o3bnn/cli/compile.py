@@ -1,4 +1,4 @@
-"""`o3bnn compile`: a trained checkpoint to a model file."""
+"""`o3bnn compile`: a trained checkpoint, or a file of another tool, to a model file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,15 @@ from typing import Annotated
 import typer
 
 from o3bnn.cli.console import printable, results
+from o3bnn.cli.imports import (
+    IMPORTED,
+    DivisorOption,
+    ImageOption,
+    ImportOptions,
+    MeanOption,
+    StdOption,
+    import_file,
+)
 from o3bnn.cli.info import edge_total
 from o3bnn.errors import ArtifactError, InputError, MissingExtraError
 from o3bnn.model import Network
@@ -14,11 +23,18 @@ from o3bnn.report.tables import kilobytes, magnitude
 
 
 def compile_command(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Checkpoint, as written by o3bnn.train.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="Checkpoint of o3bnn.train, or a .onnx or (Larq) .tflite file.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Model file to write (.safetensors).")],
+    image: ImageOption = None,
+    divisor: DivisorOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
 ) -> None:
-    """Compile a trained checkpoint to an exact integer network."""
-    network = _compile(source, output)
+    """Compile a trained model to an exact integer network."""
+    options = ImportOptions(image, divisor, mean, std)
+    network = _compile(source, output, options)
     save(network, output)
     size = output.stat().st_size
     height, width, channels = network.input.shape
@@ -31,13 +47,15 @@ def compile_command(
     )
 
 
-def _compile(source: Path, output: Path) -> Network:
-    if source.suffix.lower() == ".onnx":
-        raise InputError(f"{source}: ONNX files cannot be compiled yet; SRC is a checkpoint of o3bnn.train")
+def _compile(source: Path, output: Path, options: ImportOptions) -> Network:
     if not source.is_file():
-        raise ArtifactError(f"{source} is not a file: SRC is a checkpoint of o3bnn.train")
+        raise ArtifactError(f"{source} is not a file: SRC is a checkpoint of o3bnn.train, or a .onnx or .tflite file")
     if output.exists() and output.samefile(source):
-        raise InputError(f"{output} is the checkpoint itself: give the model file another name")
+        raise InputError(f"{output} is the source itself: give the model file another name")
+    if source.suffix.lower() in IMPORTED:
+        return import_file(source, options)
+    if options != ImportOptions():
+        raise InputError(f"{source} is a checkpoint: --image and --input-* are for {' and '.join(IMPORTED)} files")
     try:
         from o3bnn.compiler import compile_checkpoint
 

@@ -13,10 +13,12 @@ from o3bnn import __version__
 from o3bnn.cli.compile import compile_command
 from o3bnn.cli.demo import demo_command
 from o3bnn.cli.eval import eval_command
+from o3bnn.cli.export import export_command
 from o3bnn.cli.failures import OneLineErrors
 from o3bnn.cli.info import info_command
 from o3bnn.cli.prune import prune_command
 from o3bnn.cli.run import run_command
+from o3bnn.cli.verify import verify_command
 
 app = typer.Typer(
     name="o3bnn",
@@ -31,6 +33,8 @@ app.command("info")(info_command)
 app.command("run")(run_command)
 app.command("eval")(eval_command)
 app.command("prune")(prune_command)
+app.command("export")(export_command)
+app.command("verify")(verify_command)
 app.command("demo")(demo_command)
 
 

@@ -107,6 +107,17 @@ class Engine:
             self._native.activations(np.ascontiguousarray(images[part]), [bits[part] for bits in maps])
         return maps
 
+    def stage_seconds(self, images: Images) -> npt.NDArray[np.float64]:
+        """Seconds that each stage took for each image, then the output stage: float64 [n, stages + 1].
+
+        On the calling thread alone, one image after another; encoding the image counts with the first stage.
+        """
+        images = self._check(images)
+        out = np.empty((len(images), len(self._network.stages) + 1))
+        for part in self._parts(len(images)):
+            self._native.stage_seconds(np.ascontiguousarray(images[part]), out[part])
+        return out
+
     def profile(self, images: Images, *, word: int = 64, bounds: Bounds = "simple") -> PruningProfile:
         """Edges that pruning evaluates and saves on these images, per stage and cause; see `o3bnn.model.edges`.
 

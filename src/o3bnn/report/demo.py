@@ -44,14 +44,14 @@ def run(output: Path = DEFAULT_OUTPUT, *, threads: int | None = None, console: C
     images, labels = shipped.shipped_samples()
     measurements = []
     for name in shipped.MODELS:
-        with _status(console, f"running {name}"):
+        with _status(f"running {name}"):
             network, size = shipped.shipped_model(name), shipped.shipped_model_bytes(name)
             measurements.append(measure(name, network, size, images, labels, threads))
         if console is not None:
             print_model(console, measurements[-1], threads)
     doc: Json = {**document(measurements, threads), "page": None}
     if render is not None:
-        with _status(console, "drawing the page"):
+        with _status("drawing the page"):
             write_whole(output, render(doc, measurements, images, _command(output, threads)))
         doc["page"] = str(output)
     if console is not None:
@@ -140,8 +140,10 @@ def _say(console: Console, line: str, style: str | None = None) -> None:
     console.print(line, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
-def _status(console: Console | None, text: str) -> AbstractContextManager[object]:
-    return console.status(text) if console is not None and console.is_terminal else nullcontext()
+def _status(text: str) -> AbstractContextManager[object]:
+    """Show on stderr, where that is a terminal, what takes its time."""
+    console = Console(stderr=True)
+    return console.status(text) if console.is_terminal else nullcontext()
 
 
 def _command(output: Path, threads: int) -> str:

@@ -32,8 +32,8 @@ class Timings:
     def speedup(self, name: str, over: str) -> tuple[float, float, float]:
         """How many times as fast as `over` `name` is: first decile, median and last decile over the rounds.
 
-        Quartiles would not do to tell a difference from noise: of a dozen rounds of equal work, three quarters fall on the
-        same side in one case of seven.
+        Quartiles would not do to tell a difference from noise: of a dozen rounds of equal work, three quarters fall on
+        the same side in one case of seven.
         """
         pairs = zip(self.seconds[over], self.seconds[name], strict=True)
         deciles = statistics.quantiles((slow / fast for slow, fast in pairs), n=10, method="inclusive")

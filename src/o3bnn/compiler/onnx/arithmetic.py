@@ -95,7 +95,7 @@ def _divide(a: Array, b: Array) -> Array:
     if a.dtype.kind in "iu":
         if np.any(b == 0):
             raise ValueError("it divides by zero")
-        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+        return np.asarray(np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b)), a.dtype)
     return a / b
 
 

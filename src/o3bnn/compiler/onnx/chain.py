@@ -130,6 +130,7 @@ class Chain:
             metadata={
                 **metadata,
                 "pixel": described,
+                "preprocessing": self.preprocessing.to_json(),
                 "logits": "exact" if logits.exact else "rounded in another order than in the source",
                 **({"notes": "; ".join(self.notes)} if self.notes else {}),
             },

@@ -15,6 +15,7 @@ pool.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -216,11 +217,11 @@ class _Writer:
         name: str,
         shape: tuple[int, ...],
         kind: int = TensorProto.FLOAT,
-        **attributes: object,
+        **attributes: Any,
     ) -> str:
         """Append a node; returns the name of its output, which is also the node's."""
         self.nodes.append(helper.make_node(operator, list(inputs), [name], name, **attributes))
-        batch = shape if self.qonnx or name.endswith(".weights.bits") else ("n", *shape[1:])
+        batch: Sequence[int | str] = shape if self.qonnx or name.endswith(".weights.bits") else ("n", *shape[1:])
         self.shapes.append(helper.make_tensor_value_info(name, kind, batch))
         return name
 

@@ -19,6 +19,7 @@ from o3bnn.compiler.onnx.symbolic import Symbol, chunks
 Floats = npt.NDArray[np.float32]
 
 NEIGHBOURS = 4
+HUGE = np.float32(2.0**60)
 TOLERANCE = 2.0**-18
 MAX_PAIRS = 1 << 28
 
@@ -45,10 +46,10 @@ def fit(symbol: Symbol, layer: Layer, node: Node) -> Logits:
         rows = layer.sums(0, channels)
         truth = layer.run(symbol.step, layer.values(rows, 0, channels), 0, channels).astype(np.float32)
         _check_affine(symbol, node, rows[0], truth, channels.start)
-        centre = layer.run(symbol.step, layer.values(0 * rows[:, :1], 0, channels), 0, channels)[:, 0]
+        slopes, centres = _probe(symbol, layer, channels)
         table[channels] = truth
         for row, channel in enumerate(range(channels.start, channels.stop)):
-            scale[channel], offset[channel], equal = _closest(sums, truth[row], np.float32(centre[row]))
+            scale[channel], offset[channel], equal = _closest(sums, truth[row], slopes[row], centres[row])
             exact = exact and equal
     if exact:
         return Logits(scale, offset, layer.sums_exactly, 0)
@@ -72,18 +73,31 @@ def _check_affine(symbol: Symbol, node: Node, sums: npt.NDArray[np.int64], truth
         )
 
 
-def _closest(sums: Floats, truth: Floats, centre: np.float32) -> tuple[np.float32, np.float32, bool]:
-    """The scale and offset near the line through `truth` that meet its values best, and whether they meet all."""
+def _probe(symbol: Symbol, layer: Layer, channels: slice) -> tuple[Floats, Floats]:
+    """Scale and offset of each class, read off the graph's arithmetic at a huge sum and at 0: float32 [classes].
+
+    At 2^60 an offset vanishes in rounding, and what is left is the scale, exactly, if there is one multiplication.
+    """
+    count = len(layer.units[channels])
+    ends = np.tile(np.array([HUGE, 0], np.float32), (count, 1))
+    with np.errstate(all="ignore"):
+        found = layer.run(symbol.step, ends, 0, channels).astype(np.float32)
+    units = np.array([float(unit) for unit in layer.units[channels]])
+    return (found[:, 0] / HUGE * units).astype(np.float32), found[:, 1]
+
+
+def _closest(
+    sums: Floats, truth: Floats, probed: np.float32, centre: np.float32
+) -> tuple[np.float32, np.float32, bool]:
+    """The scale and offset near the line through `truth` that fit it best, and whether they meet it."""
     span = float(sums[-1]) - float(sums[0])
     slope = np.float32((float(truth[-1]) - float(truth[0])) / span if span else 0)
-    scales, offsets = _neighbours(slope), _neighbours(centre)
-    ours = sums * scales[:, None, None] + offsets[:, None]
-    met = (ours == truth).sum(axis=2)
-    best = np.unravel_index(int(met.argmax()), met.shape)
-    if met[best] < len(sums):  # prefer the centre of the neighbourhood to a chance hit
+    scales, offsets = np.concatenate([_neighbours(probed), _neighbours(slope)]), _neighbours(centre)
+    with np.errstate(all="ignore"):
+        ours = sums * scales[:, None, None] + offsets[:, None]
         distance = np.abs(ours.astype(np.float64) - truth).max(axis=2)
-        best = np.unravel_index(int(distance.argmin()), met.shape)
-    return scales[best[0]], offsets[best[1]], bool(met[best] == len(sums))
+    best = np.unravel_index(int(np.where(np.isnan(distance), np.inf, distance).argmin()), distance.shape)
+    return scales[best[0]], offsets[best[1]], bool(distance[best] == 0)
 
 
 def _neighbours(value: np.float32) -> Floats:

@@ -165,7 +165,7 @@ def _reduce_product(node: Node, constants: Constants) -> Array:
     axes = _axes(node, constants)
     keep = bool(node.attributes.get("keepdims", 1))
     x = _needed(constants, 0)
-    return np.prod(x, axis=None if axes is None else tuple(axes), keepdims=keep, dtype=x.dtype)
+    return np.asarray(np.prod(x, axis=None if axes is None else tuple(axes), keepdims=keep, dtype=x.dtype))
 
 
 _FOLDING: dict[str, Callable[[Node, Constants], Array]] = {

@@ -1,5 +1,6 @@
 """How 8-bit pixels become what a model of another tool reads. Needs NumPy only."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,20 @@ class Preprocessing:
             return images.astype(dtype)
         values = images.astype(np.float32) / np.float32(self.divisor)
         return (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+
+    def to_json(self) -> str:
+        """As text, for the metadata of a network."""
+        return json.dumps({"divisor": self.divisor, "mean": self.mean, "std": self.std})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Preprocessing":
+        """Inverse of `to_json`; raises InputError on anything else."""
+        try:
+            values = json.loads(text)
+            mean, std = (tuple(float(value) for value in values[key]) for key in ("mean", "std"))
+            return cls(float(values["divisor"]), mean, std)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{text!r} does not describe how pixels enter a graph") from error
 
     def describe(self, dtype: np.dtype[np.generic]) -> str:
         """In words, for the metadata of a network."""

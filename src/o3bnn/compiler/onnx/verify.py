@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from o3bnn.compiler.onnx.execute import Runner
-from o3bnn.compiler.onnx.graph import Array, graph_of, read_model
+from o3bnn.compiler.onnx.graph import Array, Graph, graph_of, read_model
 from o3bnn.compiler.onnx.importer import import_graph
 from o3bnn.compiler.onnx.preprocessing import Preprocessing
 from o3bnn.compiler.onnx.result import Imported, StageOrigin
@@ -77,14 +77,14 @@ def verify(
 ) -> Report:
     """Compare a network with the ONNX file that it came from, on uint8 images [n, height, width, channels].
 
-    machine: what runs `network`.
+    machine: what runs `network`. preprocessing: by default that of the compilation, which is in the metadata.
 
     Raises:
         UnsupportedGraphError: the file cannot be read or run. InputError: network and file do not belong together.
     """
     model = read_model(path)
     graph = graph_of(model, path.stem)
-    imported = import_graph(graph, image=network.input.shape, preprocessing=preprocessing)
+    imported = import_graph(graph, image=network.input.shape, preprocessing=preprocessing or _stored(network, graph))
     if imported.network.output.classes != network.output.classes:
         raise InputError(
             f"{path} has {imported.network.output.classes} classes, the network {network.output.classes}: they do not "
@@ -103,6 +103,12 @@ def verify(
             _compare_stage(stage, origin, tensor, found, report.images)
         report.images += len(images)
     return report
+
+
+def _stored(network: Network, graph: Graph) -> Preprocessing | None:
+    """How pixels entered the graph when the network was compiled, where the graph itself does not say."""
+    text = network.metadata.get("preprocessing")
+    return None if text is None or graph.input_is_integer else Preprocessing.from_json(text)
 
 
 def graph_inputs(imported: Imported, images: Images, dtype: np.dtype[np.generic], rank: int) -> Array:
