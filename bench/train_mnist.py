@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,27 +32,32 @@ IMAGE = (28, 28, 1)
 BATCH = 128
 
 
+def named(**modules: nn.Module) -> nn.Sequential:
+    """A sequence whose names become the stages' names."""
+    return nn.Sequential(OrderedDict(modules))
+
+
 def mnist_mlp() -> nn.Sequential:
     """784-512-512-10."""
-    return nn.Sequential(
-        PixelEncoding(),
-        nn.Flatten(),
-        *(BinaryLinear(784, 512), nn.BatchNorm1d(512), Sign()),
-        *(BinaryLinear(512, 512), nn.BatchNorm1d(512), Sign()),
-        *(BinaryLinear(512, 10), LogitScale(10)),
+    return named(
+        encode=PixelEncoding(),
+        flatten=nn.Flatten(),
+        **{"fc1": BinaryLinear(784, 512), "bn1": nn.BatchNorm1d(512), "sign1": Sign()},
+        **{"fc2": BinaryLinear(512, 512), "bn2": nn.BatchNorm1d(512), "sign2": Sign()},
+        **{"output": BinaryLinear(512, 10), "logits": LogitScale(10)},
     )
 
 
 def mnist_cnn() -> nn.Sequential:
     """32C3-32C3-P2-64C3-P2-128-10, unpadded, sign before pool."""
-    return nn.Sequential(
-        PixelEncoding(),
-        *(BinaryConv2d(1, 32, 3), nn.BatchNorm2d(32), Sign()),
-        *(BinaryConv2d(32, 32, 3), nn.BatchNorm2d(32), Sign(), nn.MaxPool2d(2)),
-        *(BinaryConv2d(32, 64, 3), nn.BatchNorm2d(64), Sign(), nn.MaxPool2d(2)),
-        nn.Flatten(),
-        *(BinaryLinear(1600, 128), nn.BatchNorm1d(128), Sign()),
-        *(BinaryLinear(128, 10), LogitScale(10)),
+    return named(
+        encode=PixelEncoding(),
+        **{"conv1": BinaryConv2d(1, 32, 3), "bn1": nn.BatchNorm2d(32), "sign1": Sign()},
+        **{"conv2": BinaryConv2d(32, 32, 3), "bn2": nn.BatchNorm2d(32), "sign2": Sign(), "pool2": nn.MaxPool2d(2)},
+        **{"conv3": BinaryConv2d(32, 64, 3), "bn3": nn.BatchNorm2d(64), "sign3": Sign(), "pool3": nn.MaxPool2d(2)},
+        flatten=nn.Flatten(),
+        **{"fc1": BinaryLinear(1600, 128), "bn4": nn.BatchNorm1d(128), "sign4": Sign()},
+        **{"output": BinaryLinear(128, 10), "logits": LogitScale(10)},
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from o3bnn.accel import AcceleratorConfig, Simulator, StageResult, TraceWindow
-from o3bnn.accel.mapping import stage_works
+from o3bnn.accel.work import stage_works
 from o3bnn.model import ConvGeometry, ConvStage, InputEncoding, Network, OutputStage, Pooling, packing
 
 
@@ -102,7 +102,9 @@ def image(network: Network, value: int = ONE) -> np.ndarray:
 class Run:
     """One traced simulation."""
 
-    def __init__(self, network: Network, config: AcceleratorConfig, pixels: np.ndarray | None = None, **options: object):
+    def __init__(
+        self, network: Network, config: AcceleratorConfig, pixels: np.ndarray | None = None, **options: object
+    ):
         pixels = image(network) if pixels is None else pixels
         self.result = Simulator(network, config, **options).run(pixels, TraceWindow(0, 1 << 40))  # type: ignore[arg-type]
 

@@ -1,7 +1,8 @@
 """Cycles of the `dense` machine in closed form: what tests hold the simulator against (docs/timing.md, last section)."""
 
 from o3bnn.accel.config import AcceleratorConfig
-from o3bnn.accel.mapping import NetworkMapping, PassMapping, StageMapping, StageWork
+from o3bnn.accel.mapping import NetworkMapping, PassMapping, StageMapping
+from o3bnn.accel.work import StageWork
 
 
 def dense_cycles(mapping: NetworkMapping, config: AcceleratorConfig) -> int | None:

@@ -90,8 +90,8 @@ def _print(report: "Report", source: Path) -> None:
 
     line(f"{source}: {report.images} images compared, {'no difference' if report.equal else 'DIFFERENT'}")
     line(f"classes   {report.classes} differ" + (f", {report.ties} ties told apart by rounding" if report.ties else ""))
-    kind = "to the last bit" if report.exact_logits else "up to rounding (the source rounds in another order)"
-    line(f"logits    {report.logits} images differ, compared {kind}; largest difference {report.largest:.3g}")
+    kind = "bit by bit" if report.exact_logits else "up to rounding (the source rounds in another order)"
+    line(f"logits    differ in {report.logits} images, compared {kind}; largest difference {report.largest:.3g}")
     for stage in report.stages:
         where = ""
         if stage.first is not None:

@@ -158,7 +158,7 @@ def count_stage(stage: Stage, trace: reference.StageTrace, word: int, bounds: Bo
     constant = np.broadcast_to((stage.constant(magnitude) >= 0)[classes][None], (n, *shape))
     visited, read = visit(stage, trace.fired)
     spent = np.zeros((n, *shape), np.int64)
-    for image, position, evaluated in _spent_edges(stage, trace, word, bounds, magnitude):
+    for image, position, evaluated in spent_edges(stage, trace, word, bounds, magnitude):
         spent.reshape(n, -1, g.out_channels)[image, position] = evaluated
     live = visited & ~constant
     high = live & (trace.fired == 1)
@@ -195,7 +195,7 @@ def visit(stage: Stage, fired: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bo
     return visited, read
 
 
-def _spent_edges(
+def spent_edges(
     stage: Stage, trace: reference.StageTrace, word: int, bounds: Bounds, magnitude: int
 ) -> Iterator[tuple[int, int, IntArray]]:
     """Edges that each neuron evaluates by rules 2 and 3 on its own: (image, position, int64 [channels])."""

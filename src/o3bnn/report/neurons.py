@@ -53,7 +53,7 @@ def spent_edges(stage: Stage, trace: reference.StageTrace) -> IntArray:
     spent = np.zeros(trace.fired.shape, np.int64)
     flat = spent.reshape(len(spent), -1, stage.geometry.out_channels)
     # The oracle's own walk: the same numbers that it adds up, so that a picture cannot disagree with a table.
-    for image, position, evaluated in edges._spent_edges(stage, trace, 1, "simple", 1):
+    for image, position, evaluated in edges.spent_edges(stage, trace, 1, "simple", 1):
         flat[image, position] = evaluated
     return spent
 
