@@ -1,6 +1,7 @@
 #include "engine/patch.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/popcount.hpp"
 
@@ -36,6 +37,18 @@ void for_each_run(const Stage& stage, std::size_t y, std::size_t x, Copy copy) {
         const std::size_t edge = (ky * stage.kernel.columns + columns.begin) * stage.group_inputs;
         copy(edge, rows.at(ky) * stage.in.width + columns.at(columns.begin), columns.end - columns.begin);
     }
+}
+
+/// A few integers, without the cost of a library call.
+void copy_few(const std::int16_t* source, std::size_t count, std::int16_t* target) {
+    constexpr std::size_t kChunk = 4;
+    if (count < kChunk) {
+        for (std::size_t i = 0; i < count; ++i) target[i] = source[i];
+        return;
+    }
+    for (std::size_t i = 0; i + kChunk < count; i += kChunk) std::memcpy(target + i, source + i, kChunk * sizeof *source);
+    const std::size_t last = count - kChunk;
+    std::memcpy(target + last, source + last, kChunk * sizeof *source);
 }
 
 }  // namespace
@@ -81,11 +94,11 @@ void gather_integers(const Stage& stage, const std::int16_t* map, std::size_t y,
     for_each_run(stage, y, x, [&](std::size_t edge, std::size_t pixel, std::size_t pixels) {
         const std::int16_t* source = map + pixel * channels;
         if (stage.groups == 1) {
-            std::copy_n(source, pixels * channels, patch + edge);
+            copy_few(source, pixels * channels, patch + edge);
             return;
         }
         for (std::size_t i = 0; i < pixels; ++i, source += channels, edge += inputs)
-            std::copy_n(source + group * inputs, inputs, patch + edge);
+            copy_few(source + group * inputs, inputs, patch + edge);
     });
 }
 

@@ -1,5 +1,7 @@
 #include "engine/stage.hpp"
 
+#include <algorithm>
+
 #include "kernels/popcount.hpp"
 
 namespace o3bnn {
@@ -37,7 +39,9 @@ Stage::Stage(const StageSpec& spec, const Isa& isa)
         rows = spec.weights;
     if (prune) return;
     interleave();
-    if (!integer_input) derive_limits();
+    if (integer_input) return;
+    derive_dense_words();
+    derive_limits();
 }
 
 void Stage::derive_classes(const StageSpec& spec) {
@@ -119,15 +123,31 @@ void Stage::interleave() {
     }
 }
 
+/// The words that a dense kernel evaluates in each border class: those of the kernel rows inside the map. Columns outside
+/// are left in, so that all positions of a row take the same words.
+void Stage::derive_dense_words() {
+    dense_words_.resize(first_words_.size());
+    for (std::size_t y = 0; y < conv.height; ++y) {
+        const std::size_t start = y * stride.rows;
+        const std::size_t low = std::min(kernel.rows, top > start ? top - start : 0);
+        const std::size_t inside = in.height + top > start ? in.height + top - start : 0;
+        const std::size_t high = std::max(low, std::min(kernel.rows, inside));
+        const std::size_t row_edges = kernel.columns * group_inputs;
+        const WordRange range{low * row_edges / kWordBits, low < high ? word_count(high * row_edges) : low * row_edges / kWordBits};
+        for (std::size_t x = 0; x < conv.width; ++x) dense_words_[border_class(y * conv.width + x)] = range;
+    }
+}
+
 /// A patch holds zeros where edges do not exist, so there a weight of one is a mismatch that does not count:
 ///     m = K - (popcount(patch ^ row) - absent ones of the row) >= t   iff   popcount(patch ^ row) <= K + absent - t
+/// over the words of the dense range.
 void Stage::derive_limits() {
     limits_.assign(first_words_.size() * groups * padded_outputs_, -1);
     for (std::size_t c = 0; c < first_words_.size(); ++c) {
         for (std::size_t channel = 0; channel < conv.channels; ++channel) {
             std::int32_t absent = 0;
             if (static_cast<std::size_t>(fan_in(c)) < full_fan_in) {
-                for (std::size_t word = 0; word < words; ++word)
+                for (std::size_t word = dense_words(c).begin; word < dense_words(c).end; ++word)
                     absent += popcount(rows[channel * words + word] & ~exists(c)[word]);
             }
             limits_[c * groups * padded_outputs_ + slot(channel)] = fan_in(c) + absent - thresholds(c)[channel];

@@ -40,6 +40,12 @@ struct StageSpec {
     std::vector<Word> exists;              ///< [classes][words]
 };
 
+/// Words begin .. end - 1 of a patch.
+struct WordRange {
+    std::size_t begin = 0, end = 0;
+    bool operator==(const WordRange&) const = default;
+};
+
 class Stage {
   public:
     Stage(const StageSpec& spec, const Isa& isa);
@@ -73,6 +79,7 @@ class Stage {
     std::size_t border_class(std::size_t position) const { return static_cast<std::size_t>(class_map_[position]); }
     std::int32_t fan_in(std::size_t c) const { return seen_[(c + 1) * words - 1]; }
     std::size_t first_word(std::size_t c) const { return first_words_[c]; }
+    WordRange dense_words(std::size_t c) const { return dense_words_[c]; }
     const Word* exists(std::size_t c) const { return exists_.data() + c * words; }
     const std::int32_t* seen(std::size_t c) const { return seen_.data() + c * words; }
     const std::int32_t* thresholds(std::size_t c) const { return thresholds_.data() + c * conv.channels; }
@@ -97,6 +104,7 @@ class Stage {
     void count_edges();
     void expand_signs(const StageSpec& spec);
     void interleave();
+    void derive_dense_words();
     void derive_limits();
     std::size_t slot(std::size_t channel) const {
         return channel / group_outputs * padded_outputs_ + channel % group_outputs;
@@ -107,6 +115,7 @@ class Stage {
     std::vector<Word> exists_, constant_masks_, constant_bits_, blocks_;
     std::vector<std::int16_t> sign_blocks_;
     std::vector<std::size_t> first_words_;
+    std::vector<WordRange> dense_words_;
 };
 
 }  // namespace o3bnn

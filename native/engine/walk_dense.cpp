@@ -25,63 +25,78 @@ class DenseWalk {
     void run() {
         for (std::size_t y = 0; y < stage_.conv.height; ++y) {
             if (!stage_.reads_row(y)) continue;
+            start_row(y);
             for (std::size_t x = 0; x < stage_.conv.width; ++x) {
                 if (!stage_.reads_column(x)) continue;
-                columns_[pending_++] = x;
-                if (pending_ == tile_) flush(y);
+                spots_[pending_++] = {y, x};
+                if (pending_ == tile_) flush();
             }
-            flush(y);
         }
+        flush();
     }
 
   private:
-    void flush(std::size_t y) {
+    struct Spot {
+        std::size_t y, x;
+    };
+
+    /// Patches of one call share their range of words.
+    void start_row(std::size_t y) {
+        if (stage_.integer_input) return;
+        const WordRange range = stage_.dense_words(stage_.border_class(y * stage_.conv.width));
+        if (range == range_) return;
+        flush();
+        range_ = range;
+    }
+
+    void flush() {
         if (pending_ == 0) return;
         for (std::size_t group = 0; group < stage_.groups; ++group) {
             if (stage_.integer_input)
-                integer_group(y, group);
+                integer_group(group);
             else
-                binary_group(y, group);
-            if (stage_.groups > 1) merge_group(y, group);
+                binary_group(group);
+            if (stage_.groups > 1) merge_group(group);
         }
         pending_ = 0;
     }
 
-    std::size_t position(std::size_t y, std::size_t tile) const { return y * stage_.conv.width + columns_[tile]; }
+    std::size_t position(std::size_t tile) const { return spots_[tile].y * stage_.conv.width + spots_[tile].x; }
 
-    Word* pixel(std::size_t y, std::size_t tile) const { return neurons_ + position(y, tile) * stage_.out.pixel_words(); }
+    Word* pixel(std::size_t tile) const { return neurons_ + position(tile) * stage_.out.pixel_words(); }
 
     /// Where the kernel writes: the pixel itself, or aside where a pixel has several groups.
-    Word* fired(std::size_t y, std::size_t tile) const {
-        return stage_.groups == 1 ? pixel(y, tile) : group_fired_ + tile * group_words_;
+    Word* fired(std::size_t tile) const {
+        return stage_.groups == 1 ? pixel(tile) : group_fired_ + tile * group_words_;
     }
 
-    void binary_group(std::size_t y, std::size_t group) {
+    void binary_group(std::size_t group) {
         BinaryTile tiles[kMaxTile];
         for (std::size_t i = 0; i < pending_; ++i) {
             Word* patch = patches_ + i * stage_.words;
-            gather_bits(stage_, operand_.bits, y, columns_[i], group, patch);
-            tiles[i] = {patch, stage_.limits(stage_.border_class(position(y, i)), group), fired(y, i)};
+            gather_bits(stage_, operand_.bits, spots_[i].y, spots_[i].x, group, patch);
+            tiles[i] = {patch, stage_.limits(stage_.border_class(position(i)), group), fired(i)};
         }
-        stage_.binary->dense({tiles, pending_, stage_.group_blocks(group), stage_.words, stage_.group_outputs});
+        stage_.binary->dense({tiles, pending_, stage_.group_blocks(group), stage_.words, range_.begin, range_.end,
+                              stage_.group_outputs});
     }
 
-    void integer_group(std::size_t y, std::size_t group) {
+    void integer_group(std::size_t group) {
         IntegerTile tiles[kMaxTile];
         const std::size_t first = group * stage_.group_outputs;
         for (std::size_t i = 0; i < pending_; ++i) {
             std::int16_t* patch = integer_patches_ + i * stage_.integer_stride;
-            gather_integers(stage_, operand_.integers, y, columns_[i], group, patch);
-            tiles[i] = {patch, stage_.thresholds(stage_.border_class(position(y, i))) + first, fired(y, i)};
+            gather_integers(stage_, operand_.integers, spots_[i].y, spots_[i].x, group, patch);
+            tiles[i] = {patch, stage_.thresholds(stage_.border_class(position(i))) + first, fired(i)};
         }
         stage_.integer->dense({tiles, pending_, stage_.group_sign_blocks(group), stage_.full_fan_in, stage_.group_outputs,
                                stage_.magnitude});
     }
 
-    void merge_group(std::size_t y, std::size_t group) {
+    void merge_group(std::size_t group) {
         for (std::size_t i = 0; i < pending_; ++i) {
-            if (group == 0) std::fill_n(pixel(y, i), stage_.out.pixel_words(), Word{0});
-            append_bits(pixel(y, i), group * stage_.group_outputs, fired(y, i), 0, stage_.group_outputs);
+            if (group == 0) std::fill_n(pixel(i), stage_.out.pixel_words(), Word{0});
+            append_bits(pixel(i), group * stage_.group_outputs, fired(i), 0, stage_.group_outputs);
         }
     }
 
@@ -92,7 +107,8 @@ class DenseWalk {
     Word* patches_ = nullptr;
     std::int16_t* integer_patches_ = nullptr;
     Word* group_fired_;
-    std::size_t columns_[kMaxTile] = {};
+    Spot spots_[kMaxTile] = {};
+    WordRange range_;
     std::size_t pending_ = 0;
 };
 

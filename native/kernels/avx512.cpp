@@ -29,7 +29,8 @@ std::uint32_t fires(const __m512i (&mismatches)[C], const std::int32_t* limits) 
 
 /// P patches x C vectors of channels, from channel `channel` on.
 template <std::size_t P, std::size_t C>
-void tile_bits(const BinaryTile* tiles, const Word* block, std::size_t words, std::size_t channel) {
+void tile_bits(const BinaryTile* tiles, const BinaryDenseTask& task, std::size_t channel) {
+    const Word* block = task.blocks + channel * task.words;
     __m512i mismatches[P][C];
 #pragma GCC unroll 8
     for (std::size_t p = 0; p < P; ++p) {
@@ -39,10 +40,10 @@ void tile_bits(const BinaryTile* tiles, const Word* block, std::size_t words, st
     const Word* patches[P];
 #pragma GCC unroll 8
     for (std::size_t p = 0; p < P; ++p) patches[p] = tiles[p].patch;
-    for (std::size_t word = 0; word < words; ++word) {
+    for (std::size_t word = task.begin; word < task.end; ++word) {
         __m512i weights[C];
 #pragma GCC unroll 8
-        for (std::size_t c = 0; c < C; ++c) weights[c] = _mm512_loadu_si512(block + (c * words + word) * kLanes);
+        for (std::size_t c = 0; c < C; ++c) weights[c] = _mm512_loadu_si512(block + (c * task.words + word) * kLanes);
 #pragma GCC unroll 8
         for (std::size_t p = 0; p < P; ++p) {
             const __m512i patch = _mm512_set1_epi64(static_cast<long long>(patches[p][word]));
@@ -60,12 +61,10 @@ void tile_bits(const BinaryTile* tiles, const Word* block, std::size_t words, st
 
 template <std::size_t C>
 void block_bits(const BinaryDenseTask& task, std::size_t channel) {
-    const Word* block = task.blocks + channel * task.words;
     std::size_t tile = 0;
-    for (; tile + kPatches <= task.count; tile += kPatches)
-        tile_bits<kPatches, C>(task.tiles + tile, block, task.words, channel);
-    for (; tile + 2 <= task.count; tile += 2) tile_bits<2, C>(task.tiles + tile, block, task.words, channel);
-    for (; tile < task.count; ++tile) tile_bits<1, C>(task.tiles + tile, block, task.words, channel);
+    for (; tile + kPatches <= task.count; tile += kPatches) tile_bits<kPatches, C>(task.tiles + tile, task, channel);
+    for (; tile + 2 <= task.count; tile += 2) tile_bits<2, C>(task.tiles + tile, task, channel);
+    for (; tile < task.count; ++tile) tile_bits<1, C>(task.tiles + tile, task, channel);
 }
 
 void dense_bits(const BinaryDenseTask& task) {
@@ -84,68 +83,83 @@ void dense_bits(const BinaryDenseTask& task) {
     }
 }
 
-constexpr std::size_t kIntegerLanes = 32;  // 16-bit sums, widened before they might overflow
-constexpr std::int32_t kLargest = 32767;
+constexpr std::size_t kIntegerLanes = 32;  // 16-bit sums
+constexpr std::size_t kLargest = 32767;
 
-std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
+/// sum += x in the 16-bit lanes of `mask`. In assembly, since GCC 12 copies every accumulator around the intrinsic.
+void add_where(__mmask32 mask, __m512i x, __m512i& sum) {
+    asm("vpaddw %2, %0, %0%{%1%}" : "+v"(sum) : "Yk"(mask), "v"(x));
+}
 
-/// Adds the 16-bit sums of C x 32 channels to their 32-bit sums and clears them.
-template <std::size_t C>
-void widen(__m512i (&narrow)[C], __m512i (&wide)[2 * C]) {
+std::int32_t sum_of(const std::int16_t* patch, std::size_t edges) {
+    std::int32_t sum = 0;
+    for (std::size_t edge = 0; edge < edges; ++edge) sum += patch[edge];
+    return sum;
+}
+
+/// 32 thresholds as 16-bit integers; those beyond the last channel are the greatest, which no sum reaches.
+__m512i narrow_thresholds(const std::int32_t* thresholds, std::size_t channels) {
+    const __mmask32 exist = channels >= kIntegerLanes ? ~__mmask32{0} : ~(~__mmask32{0} << channels);
+    const __m512i beyond = _mm512_set1_epi32(static_cast<int>(kLargest));
+    const __m512i low = _mm512_mask_loadu_epi32(beyond, static_cast<__mmask16>(exist), thresholds);
+    const __m512i high = _mm512_mask_loadu_epi32(beyond, static_cast<__mmask16>(exist >> 16), thresholds + 16);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(low)), _mm512_cvtepi32_epi16(high), 1);
+}
+
+/// P patches x C vectors of 32 channels, from channel `channel` on. Sums the inputs whose weight is -1, by a masked
+/// addition each: the signed sum is the sum of all inputs less twice that.
+template <std::size_t P, std::size_t C>
+void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::size_t channel) {
+    const std::int16_t* block = task.blocks + channel * task.edges;
+    __m512i negative[P][C];
 #pragma GCC unroll 8
-    for (std::size_t c = 0; c < C; ++c) {
-        wide[2 * c] = _mm512_add_epi32(wide[2 * c], _mm512_cvtepi16_epi32(_mm512_castsi512_si256(narrow[c])));
-        wide[2 * c + 1] = _mm512_add_epi32(wide[2 * c + 1], _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(narrow[c], 1)));
-        narrow[c] = _mm512_setzero_si512();
+    for (std::size_t p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < C; ++c) negative[p][c] = _mm512_setzero_si512();
+    }
+    for (std::size_t edge = 0; edge < task.edges; ++edge) {
+        __mmask32 minus[C];
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < C; ++c)
+            minus[c] = _mm512_movepi16_mask(_mm512_loadu_si512(block + (c * task.edges + edge) * kIntegerLanes));
+#pragma GCC unroll 8
+        for (std::size_t p = 0; p < P; ++p) {
+            const __m512i x = _mm512_set1_epi16(tiles[p].patch[edge]);
+#pragma GCC unroll 8
+            for (std::size_t c = 0; c < C; ++c) add_where(minus[c], x, negative[p][c]);
+        }
+    }
+#pragma GCC unroll 8
+    for (std::size_t p = 0; p < P; ++p) {
+        const __m512i all = _mm512_set1_epi16(static_cast<std::int16_t>(sum_of(tiles[p].patch, task.edges)));
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < C; ++c) {
+            const std::size_t first = channel + c * kIntegerLanes;
+            const __m512i sums = _mm512_sub_epi16(all, _mm512_slli_epi16(negative[p][c], 1));
+            const __m512i thresholds = narrow_thresholds(tiles[p].thresholds + first, task.channels - first);
+            const std::uint32_t fires = _cvtmask32_u32(_mm512_cmpge_epi16_mask(sums, thresholds));
+            __builtin_memcpy(reinterpret_cast<char*>(tiles[p].fired) + first / 8, &fires, sizeof fires);
+        }
     }
 }
 
-/// One patch x C vectors of 32 channels, from channel `channel` on.
 template <std::size_t C>
-void tile_integers(const IntegerTile& tile, const IntegerDenseTask& task, std::size_t channel) {
-    const std::int16_t* block = task.blocks + channel * task.edges;
-    const auto stretch = static_cast<std::size_t>(kLargest / task.magnitude);
-    __m512i narrow[C], wide[2 * C];
-#pragma GCC unroll 8
-    for (std::size_t c = 0; c < C; ++c) narrow[c] = wide[2 * c] = wide[2 * c + 1] = _mm512_setzero_si512();
-    for (std::size_t edge = 0; edge < task.edges;) {
-        const std::size_t stop = least(task.edges, edge + stretch);
-        for (; edge < stop; ++edge) {
-            const __m512i x = _mm512_set1_epi16(tile.patch[edge]);
-#pragma GCC unroll 8
-            for (std::size_t c = 0; c < C; ++c) {
-                const __m512i sign = _mm512_loadu_si512(block + (c * task.edges + edge) * kIntegerLanes);
-                narrow[c] = _mm512_add_epi16(narrow[c], _mm512_mullo_epi16(x, sign));
-            }
-        }
-        widen<C>(narrow, wide);
-    }
-#pragma GCC unroll 8
-    for (std::size_t c = 0; c < 2 * C; ++c) {
-        const std::size_t first = channel + c * 16;
-        if (first >= task.channels) break;
-        const auto exist = static_cast<__mmask16>(0xffffu >> (16 - least(16, task.channels - first)));
-        const __m512i thresholds = _mm512_maskz_loadu_epi32(exist, tile.thresholds + first);
-        const __mmask16 fires = _mm512_mask_cmpge_epi32_mask(exist, wide[c], thresholds);
-        tile.fired[first / kWordBits] |= Word{_cvtmask16_u32(fires)} << (first % kWordBits);
-    }
+void block_integers(const IntegerDenseTask& task, std::size_t channel) {
+    std::size_t tile = 0;
+    for (; tile + kPatches <= task.count; tile += kPatches) tile_integers<kPatches, C>(task.tiles + tile, task, channel);
+    for (; tile < task.count; ++tile) tile_integers<1, C>(task.tiles + tile, task, channel);
 }
 
 void dense_integers(const IntegerDenseTask& task) {
-    // all zero, or a product that does not fit 16 bits: rare enough for the portable kernel, whose blocks are the same
-    if (task.magnitude < 1 || task.magnitude > kLargest) return conv_int_scalar.dense(task);
-    const std::size_t vectors = (task.channels + kIntegerLanes - 1) / kIntegerLanes;
-    for (std::size_t i = 0; i < task.count; ++i) {
-        const IntegerTile& tile = task.tiles[i];
-        for (std::size_t word = 0; word < word_count(task.channels); ++word) tile.fired[word] = 0;
-        std::size_t vector = 0;
-        for (; vector + 4 <= vectors; vector += 4) tile_integers<4>(tile, task, vector * kIntegerLanes);
-        if (vectors - vector >= 2) {
-            tile_integers<2>(tile, task, vector * kIntegerLanes);
-            vector += 2;
-        }
-        if (vector < vectors) tile_integers<1>(tile, task, vector * kIntegerLanes);
+    // Sums that might not fit 16 bits are left to the portable kernel, whose blocks are the same.
+    if (static_cast<std::size_t>(task.magnitude) * task.edges >= kLargest) return conv_int_scalar.dense(task);
+    for (std::size_t tile = 0; tile < task.count; ++tile) {
+        for (std::size_t word = 0; word < word_count(task.channels); ++word) task.tiles[tile].fired[word] = 0;
     }
+    const std::size_t vectors = (task.channels + kIntegerLanes - 1) / kIntegerLanes;
+    std::size_t vector = 0;
+    for (; vector + kVectors <= vectors; vector += kVectors) block_integers<kVectors>(task, vector * kIntegerLanes);
+    for (; vector < vectors; ++vector) block_integers<1>(task, vector * kIntegerLanes);
 }
 
 void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int32_t fan_in, std::size_t classes,

@@ -48,6 +48,7 @@ struct BinaryDenseTask {
     std::size_t count;   ///< tiles, 1 .. the kernel's tile
     const Word* blocks;  ///< weights, lanes interleaved: [channels / lanes][words][lanes]
     std::size_t words;   ///< words of a patch
+    std::size_t begin, end;  ///< evaluate words begin .. end - 1 only
     std::size_t channels;
 };
 

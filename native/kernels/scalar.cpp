@@ -59,10 +59,10 @@ void dense_bits(const BinaryDenseTask& task) {
     for (std::size_t tile = 0; tile < task.count; ++tile)
         std::fill_n(task.tiles[tile].fired, word_count(task.channels), Word{0});
     for (std::size_t channel = 0; channel < task.channels; channel += kLanes) {
-        const Word* block = task.blocks + channel * task.words;
+        const Word* block = task.blocks + channel * task.words + task.begin * kLanes;
         for (std::size_t tile = 0; tile < task.count; ++tile) {
             const BinaryTile& t = task.tiles[tile];
-            const Mismatches counts = count_mismatches(t.patch, block, task.words);
+            const Mismatches counts = count_mismatches(t.patch + task.begin, block, task.end - task.begin);
             Word bits = 0;
             for (std::size_t lane = 0; lane < kLanes; ++lane)
                 bits |= Word{counts.total[lane] <= t.limits[channel + lane]} << lane;

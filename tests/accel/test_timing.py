@@ -283,7 +283,7 @@ def test_every_stall_can_be_named():
     """Each stall of the table occurs, and none is left over."""
     seen: dict[str, int] = {}
     runs = [
-        Run(conv((1, 8, 64), 2, threshold=[1, 64]), machine(pes=2, depth=1)),
+        Run(conv((1, 2, 64), 2, threshold=[1, 57]), machine(pes=2).machine("inorder")),
         Run(conv((1, 1, 64), 1, threshold=64), machine(weight_words=16, slot_words=1)),
         Run(conv((1, 4, 64), 1, threshold=1), machine(loader_words=1, pes=3)),
     ]

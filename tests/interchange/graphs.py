@@ -78,7 +78,9 @@ class Builder:
             scale, zero, bits = self.const(self.scale()), self.const(0), self.const(1)
             return self.node("Quant", self.const(latent), scale, zero, bits, custom=True, signed=1, narrow=1)
         scale = np.array([self.scale() for _ in range(shape[0])]).reshape(channels)
-        return self.node("BipolarQuant", self.const(latent), self.const(scale if "ch" in form else self.scale()), custom=True)
+        return self.node(
+            "BipolarQuant", self.const(latent), self.const(scale if "ch" in form else self.scale()), custom=True
+        )
 
     def per_channel(self, values, rank):
         return self.const(np.asarray(values).reshape(1, -1, *(1,) * (rank - 2)))
@@ -127,7 +129,11 @@ class Builder:
 
     def encode(self, x):
         """The input quantizer: bits, 8-bit integers, or an affine map of the pixels. Yields the largest value too."""
-        form = self.pick("bits", "affine", "affine") if self.plain else self.pick("bits", "quant", "quant", "affine", "unsigned")
+        form = (
+            self.pick("bits", "affine", "affine")
+            if self.plain
+            else self.pick("bits", "quant", "quant", "affine", "unsigned")
+        )
         if form == "unsigned":
             scale, zero, bits = self.const(2.0**-8), self.const(0), self.const(8)
             return self.node("Quant", x, scale, zero, bits, custom=True, signed=0, narrow=0, rounding_mode="FLOOR"), 1.0
@@ -154,7 +160,9 @@ class Builder:
             kernel = (1, 1)
         inputs = [x, self.weights((outputs, channels // groups, *kernel))]
         if self.rng.random() < 0.3:
-            inputs.append(self.const(self.rng.integers(-3, 4, outputs) if self.exact else self.rng.normal(0, 1, outputs)))
+            inputs.append(
+                self.const(self.rng.integers(-3, 4, outputs) if self.exact else self.rng.normal(0, 1, outputs))
+            )
         x = self.node("Conv", *inputs, kernel_shape=list(kernel), strides=strides, pads=pads, group=groups)
         height = (height + pads[0] + pads[2] - kernel[0]) // strides[0] + 1
         width = (width + pads[1] + pads[3] - kernel[1]) // strides[1] + 1
@@ -179,11 +187,15 @@ class Builder:
     def flatten(self, x, shape):
         """The map as features, in one of the ways that exporters write it; returns also their number."""
         features = int(np.prod(shape))
-        form = self.pick("flatten", "reshape", "chain", "channels_last", "squeeze" if shape[:2] == (1, 1) else "flatten")
+        form = self.pick(
+            "flatten", "reshape", "chain", "channels_last", "squeeze" if shape[:2] == (1, 1) else "flatten"
+        )
         if form == "flatten":
             return self.node("Flatten", x), features
         if form == "reshape":
-            return self.node("Reshape", x, self.const(self.pick([self.batch, -1], [-1, features], [0, -1]), np.int64)), features
+            return self.node(
+                "Reshape", x, self.const(self.pick([self.batch, -1], [-1, features], [0, -1]), np.int64)
+            ), features
         if form == "squeeze":
             if self.opset < 13:
                 return self.node("Squeeze", x, axes=[2, 3]), features
@@ -219,7 +231,9 @@ class Builder:
             return self.node("Mul", x, self.const(self.rng.uniform(0.01, 2)))
         if form == "norm":
             values = (self.rng.normal(0, 1, classes), self.rng.normal(0, 1, classes), self.rng.normal(0, 2, classes))
-            return self.node("BatchNormalization", x, *map(self.const, values), self.const(self.rng.uniform(1, 9, classes)))
+            return self.node(
+                "BatchNormalization", x, *map(self.const, values), self.const(self.rng.uniform(1, 9, classes))
+            )
         if form == "tensor_norm":
             x = self.node("Sub", x, self.const([0.449]))
             x = self.node("Div", x, self.node("Pow", self.const([318.2]), self.const(0.5)))

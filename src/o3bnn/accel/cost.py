@@ -9,7 +9,7 @@ from o3bnn.accel.config import AcceleratorConfig
 from o3bnn.accel.work import StageWork
 
 SPREAD = 0.25
-"""Assumed standard deviation over mean of the channels' evaluated words where there is no profile; half of it where there is."""
+"""Assumed standard deviation over mean of the channels' words without a profile; half of it with one."""
 
 UNEVEN_WINDOW = 0.3
 """The same for the work of one window, which a machine evens out over the windows that it works on at once."""
@@ -31,8 +31,13 @@ def groups(work: StageWork, config: AcceleratorConfig, lanes: int) -> int:
     return max(1, min(config.pes // lanes, work.windows))
 
 
-def cheapest(work: StageWork, config: AcceleratorConfig, bank: int, fullest: FullestLane | None) -> Choice:
-    """The choice of least cost. bank: words of a PE's bank that the stage may take."""
+def cheapest(
+    work: StageWork, config: AcceleratorConfig, bank: int, fullest: FullestLane | None, spilled: bool = False
+) -> Choice:
+    """The choice of least cost. bank: words of a PE's bank that the stage may take. spilled: its input is in DRAM."""
+    if spilled:
+        rate = max(1, min(config.loader_words, 8 * config.dram_bytes // config.word))
+        config = config.replace(loader_words=rate)
     lanes = sorted({-(-work.channels // slots) for slots in range(1, work.channels + 1)})
     loads = {n: fullest(n) for n in lanes if n <= config.pes} if fullest is not None and not config.lockstep else None
     choices = (
@@ -66,12 +71,13 @@ def _passes(work: StageWork, slots: int, bank: int) -> list[int]:
 def _cycles(
     work: StageWork, config: AcceleratorConfig, choice: Choice, bank: int, loads: dict[int, float] | None
 ) -> float:
-    """The fullest lane's words or the loader's, and what does not overlap with them: first loads, weights, uneven end."""
+    """The fullest lane's words or the loader's, and what comes on top: first loads, weights, the uneven end."""
     side_by_side = groups(work, config, choice.lanes)
     length = choice.strip or -(-work.windows // side_by_side)
     strips = -(-work.windows // length)
     patches = work.windows * (work.patch_words + (length - 1) * work.new_words) / length
-    slots = -(-(-(-work.channels // choice.passes)) // choice.lanes)
+    channels = -(-work.channels // choice.passes)
+    slots = -(-channels // choice.lanes)
     start = side_by_side * work.patch_words / config.loader_words
     if config.lockstep or not config.prune:
         neurons = work.neurons(min(work.windows, -(-strips // side_by_side) * length))
@@ -94,7 +100,7 @@ def _window_words(work: StageWork, config: AcceleratorConfig, choice: Choice, lo
 
 
 def _fetch(work: StageWork, config: AcceleratorConfig, choice: Choice, slots: int, bank: int) -> float:
-    """Cycles of a pass's weights that cannot be fetched before it starts: what the bank does not hold beside its like."""
+    """Cycles of a pass's weights that cannot be fetched ahead: what the bank does not hold beside its like."""
     if work.single or choice.passes * slots * work.bank_words <= config.weight_words // 4:
         return 0.0
     words = slots * work.bank_words

@@ -1,4 +1,4 @@
-"""Cycles of the `dense` machine in closed form: what tests hold the simulator against (docs/timing.md, last section)."""
+"""Cycles of the `dense` machine in closed form, which tests hold against the simulator (docs/timing.md, end)."""
 
 from o3bnn.accel.config import AcceleratorConfig
 from o3bnn.accel.mapping import NetworkMapping, PassMapping, StageMapping
@@ -14,8 +14,8 @@ def dense_cycles(mapping: NetworkMapping, config: AcceleratorConfig) -> int | No
 def dense_stage_cycles(stage: StageMapping, config: AcceleratorConfig) -> int | None:
     """Cycles of one stage: per pass, 1 (load) + 1 (dispatch) + the busiest group's words + L + 1 (retire).
 
-    In scope: weights and maps on chip, every patch loaded within a cycle and held beside its successor; and one group, or
-    equal windows in equal strips.
+    In scope: weights and maps on chip, every patch loaded within a cycle and held beside its successor; and one group,
+    or equal windows in equal strips.
     """
     work = stage.work
     room = config.slot_words >= (config.depth + 1) * work.patch_words

@@ -78,16 +78,20 @@ def map_network(network: Network, config: AcceleratorConfig, shares: Shares | No
                 f"slot_words = {config.slot_words} is too small: a window of {work.name} has {work.patch_words} words; "
                 f"use at least {max(w.patch_words for w in works if not w.single)}"
             )
-    stages = [_map_stage(work, config, config.weight_words, shares) for work in works]
-    if sum(s.bank_words for s, keep in zip(stages, resident, strict=True) if keep) > config.weight_words or not all(
-        resident
-    ):
+    spills = _spilled(network, config)
+    stages = [
+        _map_stage(work, config, config.weight_words, shares, spilled)
+        for work, spilled in zip(works, spills, strict=False)
+    ]
+    if not all(resident) or sum(stage.bank_words for stage in stages) > config.weight_words:
         room = max([config.burst_words, *(w.bank_words for w in works if not w.single)])
         budget = min(config.weight_words // RESIDENT_PART, config.weight_words - room)
         resident = _choose_residents(stages, resident, budget)
     left = config.weight_words - sum(s.bank_words for s, keep in zip(stages, resident, strict=True) if keep)
-    stages = [s if keep else _map_stage(s.work, config, left, shares) for s, keep in zip(stages, resident, strict=True)]
-    spills = _spilled(network, config)
+    stages = [
+        s if keep else _map_stage(s.work, config, left, shares, spilled)
+        for s, keep, spilled in zip(stages, resident, spills, strict=False)
+    ]
     return NetworkMapping(
         tuple(
             StageMapping(s.work, s.passes, keep, spills[i], spills[i + 1])
@@ -120,7 +124,9 @@ def map_octets(shape: MapShape) -> int:
     return -(-shape[0] * shape[1] * shape[2] // 8)
 
 
-def _map_stage(work: StageWork, config: AcceleratorConfig, bank: int, shares: Shares | None) -> StageMapping:
+def _map_stage(
+    work: StageWork, config: AcceleratorConfig, bank: int, shares: Shares | None, spilled: bool
+) -> StageMapping:
     """The cheapest lanes, strips and passes by the machine's cost."""
     if not work.single and work.bank_words > bank:
         raise ConfigError(
@@ -128,7 +134,8 @@ def _map_stage(work: StageWork, config: AcceleratorConfig, bank: int, shares: Sh
             f"{work.name} takes {work.bank_words} of a bank"
         )
     share = None if shares is None else shares.get(work.name)
-    choice = cost.cheapest(work, config, bank, None if share is None else lambda lanes: _fullest(share, lanes))
+    fullest = None if share is None else lambda lanes: _fullest(share, lanes)
+    choice = cost.cheapest(work, config, bank, fullest, spilled)
     order = np.arange(work.channels) if share is None else np.argsort(-share, kind="stable")
     chunks = [order[i :: choice.passes] for i in range(choice.passes)]
     groups = cost.groups(work, config, choice.lanes)

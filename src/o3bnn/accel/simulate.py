@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from o3bnn import _simulator
+from o3bnn._simulator import Deadlock
+from o3bnn._simulator import Machine as NativeMachine
 from o3bnn.accel import check, operands
 from o3bnn.accel.config import AcceleratorConfig, Machine
 from o3bnn.accel.mapping import NetworkMapping, Shares, StageMapping, map_network
@@ -59,7 +59,7 @@ class Simulator:
             maps, sums, counters, events = self._machine().run(
                 image=pixels, first=window.first, last=window.last, limit=window.limit
             )
-        except _simulator.Deadlock as error:
+        except Deadlock as error:
             raise SimulationError(str(error)) from None
         maps = [m.reshape(shape) for m, shape in zip(maps, network.out_shapes, strict=True)]
         totals = np.array(sums, np.int64)
@@ -74,9 +74,9 @@ class Simulator:
     def _roles(self) -> list[str]:
         return [*("input" if s.integer_input else "binary" for s in self.network.stages), "output"]
 
-    def _machine(self) -> Any:
+    def _machine(self) -> NativeMachine:
         c = self.config
-        machine = _simulator.Machine(
+        machine = NativeMachine(
             (c.pes, c.word, c.stations, c.latency, c.depth, c.bounds_words, c.loader_words, c.slot_words),
             (c.speculate, c.lockstep, c.prune, c.policy == "round_robin", c.bounds == "sharp"),
             (8 * c.dram_bytes, c.dram_latency, c.burst_words, self.mapping.stream_words),
@@ -86,7 +86,7 @@ class Simulator:
         self._add_output(machine, self.mapping.stages[-1])
         return machine
 
-    def _add_stage(self, machine: Any, stage: Stage, mapping: StageMapping) -> None:
+    def _add_stage(self, machine: NativeMachine, stage: Stage, mapping: StageMapping) -> None:
         g = stage.geometry
         split = operands.planes(self.network.input) if stage.integer_input else operands.BITS
         pooling = stage.pooling if isinstance(stage, ConvStage) else None
@@ -107,7 +107,7 @@ class Simulator:
         )
         _add_passes(machine, mapping)
 
-    def _add_output(self, machine: Any, mapping: StageMapping) -> None:
+    def _add_output(self, machine: NativeMachine, mapping: StageMapping) -> None:
         output = self.network.output
         machine.add_stage(
             in_shape=(1, 1, output.in_features),
@@ -126,7 +126,7 @@ class Simulator:
         _add_passes(machine, mapping)
 
 
-def _add_passes(machine: Any, mapping: StageMapping) -> None:
+def _add_passes(machine: NativeMachine, mapping: StageMapping) -> None:
     for part in mapping.passes:
         machine.add_pass(groups=part.groups, channels=part.channels, resident=mapping.resident, strip=part.strip)
 

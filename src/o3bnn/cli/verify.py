@@ -97,6 +97,5 @@ def _print(report: "Report", source: Path) -> None:
         if stage.first is not None:
             image, row, column, channel = stage.first
             where = f", first: image {image}, row {row}, column {column}, channel {channel}"
-        line(
-            f"stage     {stage.name} (tensor {stage.tensor!r}): {stage.bits} bits differ in {stage.images} images{where}"
-        )
+        found = f"{stage.bits} bits differ in {stage.images} images"
+        line(f"stage     {stage.name} (tensor {stage.tensor!r}): {found}{where}")

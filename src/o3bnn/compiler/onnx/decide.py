@@ -147,9 +147,9 @@ def _two_values(symbol: Symbol, reader: Node, lanes: _Lanes) -> tuple[float, flo
         )
     if not np.all(np.isfinite(distinct)):
         raise reader.error(f"its input {symbol.name!r} is infinite")
-    if len(distinct) == 1:  # every neuron is constant: all of them have bit 1
+    if len(distinct) == 1:  # every neuron is constant; the other value never occurs
         only = float(distinct[0])
-        return (-only if only > 0 else only - 1.0), only
+        return (0.0, 1.0) if only in (0.0, 1.0) else (-abs(only), abs(only))
     return float(distinct[0]), float(distinct[1])
 
 

@@ -17,6 +17,7 @@ from o3bnn.compiler.onnx.layers import Layer
 from o3bnn.compiler.onnx.symbolic import Symbol, chunks
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 NEIGHBOURS = 4
 HUGE = np.float32(2.0**60)
@@ -41,31 +42,32 @@ def fit(symbol: Symbol, layer: Layer, node: Node) -> Logits:
     """Scale and offset of the output layer; UnsupportedGraphError where the logits are not affine in the sums."""
     scale, offset = np.zeros(layer.channels, np.float32), np.zeros(layer.channels, np.float32)
     sums = layer.sums(0, slice(0, layer.channels))[0].astype(np.float32)
-    exact, table = True, np.zeros((layer.channels, len(sums)), np.float32)
+    table = np.zeros((layer.channels, len(sums)), np.float32)
+    known: dict[tuple[float, float], tuple[float, np.float32]] = {}
     for channels in chunks(layer.channels, len(sums)):
         rows = layer.sums(0, channels)
         truth = layer.run(symbol.step, layer.values(rows, 0, channels), 0, channels).astype(np.float32)
-        _check_affine(symbol, node, rows[0], truth, channels.start)
-        slopes, centres = _probe(symbol, layer, channels)
+        if not np.all(np.isfinite(truth)):
+            raise node.error(f"its logits {symbol.name!r} are infinite for some sum")
+        slopes, centres, units = _probe(symbol, layer, channels)
         table[channels] = truth
         for row, channel in enumerate(range(channels.start, channels.stop)):
-            scale[channel], offset[channel], equal = _closest(sums, truth[row], slopes[row], centres[row])
-            exact = exact and equal
-    if exact:
-        return Logits(scale, offset, layer.sums_exactly, 0)
+            # Classes with the same function of their values get the same scale, so that their ties stay ties.
+            key = (float(slopes[row] / units[row]), float(centres[row]))
+            if key not in known:
+                found, centre = _closest(sums, truth[row], np.float32(slopes[row]), centres[row])
+                known[key] = float(found) / units[row], centre
+            scale[channel], offset[channel] = known[key][0] * units[row], known[key][1]
+        _check_affine(symbol, node, truth, sums * scale[channels, None] + offset[channels, None], channels.start)
     ours = sums[None, :] * scale[:, None] + offset[:, None]
+    if np.array_equal(ours, table):
+        return Logits(scale, offset, layer.sums_exactly, 0)
     return Logits(scale, offset, False, _disordered(table, ours))
 
 
-def _check_affine(symbol: Symbol, node: Node, sums: npt.NDArray[np.int64], truth: Floats, first: int) -> None:
-    if not np.all(np.isfinite(truth)):
-        raise node.error(f"its logits {symbol.name!r} are infinite for some sum")
-    exact = truth.astype(np.float64)
-    if len(sums) < 2:
-        return
-    slope = (exact[:, -1:] - exact[:, :1]) / (sums[-1] - sums[0])
-    error = np.abs(exact - (exact[:, :1] + slope * (sums - sums[0]))).max(axis=1)
-    bad = np.flatnonzero(error > TOLERANCE * np.abs(exact).max(axis=1))
+def _check_affine(symbol: Symbol, node: Node, truth: Floats, ours: Floats, first: int) -> None:
+    error = np.abs(truth.astype(np.float64) - ours).max(axis=1)
+    bad = np.flatnonzero(~(error <= TOLERANCE * np.abs(truth.astype(np.float64)).max(axis=1)))
     if len(bad):
         raise node.error(
             f"the output {symbol.name!r} is not of the form sum * scale + offset (class {first + int(bad[0])}): the "
@@ -73,23 +75,21 @@ def _check_affine(symbol: Symbol, node: Node, sums: npt.NDArray[np.int64], truth
         )
 
 
-def _probe(symbol: Symbol, layer: Layer, channels: slice) -> tuple[Floats, Floats]:
-    """Scale and offset of each class, read off the graph's arithmetic at a huge sum and at 0: float32 [classes].
+def _probe(symbol: Symbol, layer: Layer, channels: slice) -> tuple[Doubles, Floats, Doubles]:
+    """Scale and offset of each class, read off the graph at a huge sum and at 0, and the value of a sum of 1 there.
 
     At 2^60 an offset vanishes in rounding, and what is left is the scale, exactly, if there is one multiplication.
     """
-    count = len(layer.units[channels])
-    ends = np.tile(np.array([HUGE, 0], np.float32), (count, 1))
-    with np.errstate(all="ignore"):
-        found = layer.run(symbol.step, ends, 0, channels).astype(np.float32)
-    units = np.array([float(unit) for unit in layer.units[channels]])
-    return (found[:, 0] / HUGE * units).astype(np.float32), found[:, 1]
+    half = (layer.operand.high - layer.operand.low) / 2
+    units = np.array([float(unit) * half for unit in layer.units[channels]])
+    zero = layer.values(np.zeros((len(units), 1), np.int64), 0, channels)
+    ends = np.concatenate([np.full_like(zero, HUGE), zero], axis=1)
+    found = layer.run(symbol.step, ends, 0, channels).astype(np.float32)
+    return found[:, 0].astype(np.float64) / float(HUGE) * units, found[:, 1], units
 
 
-def _closest(
-    sums: Floats, truth: Floats, probed: np.float32, centre: np.float32
-) -> tuple[np.float32, np.float32, bool]:
-    """The scale and offset near the line through `truth` that fit it best, and whether they meet it."""
+def _closest(sums: Floats, truth: Floats, probed: np.float32, centre: np.float32) -> tuple[np.float32, np.float32]:
+    """The scale and offset near the line through `truth` that fit it best."""
     span = float(sums[-1]) - float(sums[0])
     slope = np.float32((float(truth[-1]) - float(truth[0])) / span if span else 0)
     scales, offsets = np.concatenate([_neighbours(probed), _neighbours(slope)]), _neighbours(centre)
@@ -97,7 +97,7 @@ def _closest(
         ours = sums * scales[:, None, None] + offsets[:, None]
         distance = np.abs(ours.astype(np.float64) - truth).max(axis=2)
     best = np.unravel_index(int(np.where(np.isnan(distance), np.inf, distance).argmin()), distance.shape)
-    return scales[best[0]], offsets[best[1]], bool(distance[best] == 0)
+    return scales[best[0]], offsets[best[1]]
 
 
 def _neighbours(value: np.float32) -> Floats:

@@ -1,0 +1,98 @@
+"""Bad configs give one clear error each; YAML there and back."""
+
+import pytest
+
+from o3bnn.accel import PRESETS, AcceleratorConfig, Simulator, simulate
+from o3bnn.accel.config import from_yaml, load, make
+from o3bnn.errors import ConfigError, InputError, SimulationError
+from tests.accel.machines import conv, image, machine
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pes": 0}, r"pes = 0 is not an integer in 1\.\.4096"),
+        ({"pes": True}, r"pes = True is not an integer in 1\.\.4096"),
+        ({"pes": 10**30}, r"pes = 1000000000000000000000000000000 is not an integer"),
+        ({"word": 48}, r"word = 48 is not a power of two in 1\.\.512"),
+        ({"word": 64.0}, r"word = 64\.0 is not an integer"),
+        ({"latency": 17}, r"latency = 17 is not an integer in 1\.\.16"),
+        ({"policy": "best"}, r"policy = 'best' is not one of oldest, round_robin"),
+        ({"bounds": "exact"}, r"bounds = 'exact' is not one of simple, sharp"),
+        ({"speculate": 1}, r"speculate = 1 is not true or false"),
+        ({"clock_mhz": float("nan")}, r"clock_mhz = nan is not a number in 1\.\.5000"),
+        ({"map_bytes": (0, 1)}, r"map_bytes = \(0, 1\) is not a pair of integers"),
+        ({"map_bytes": (1,)}, r"not a pair of integers"),
+        ({"weight_words": 2}, r"burst_words = 8 does not fit .* weight_words = 2"),
+        ({"stages": 3}, r"unknown field 'stages': the fields are"),
+        ({"name": "a b"}, r"name = 'a b' is not a name"),
+    ],
+)
+def test_bad_fields(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make(changes)
+    with pytest.raises(ConfigError, match=message):
+        PRESETS["zc706"].replace(**changes)
+
+
+def test_yaml_there_and_back(tmp_path):
+    for preset in PRESETS.values():
+        assert from_yaml(preset.to_yaml()) == preset
+    path = tmp_path / "config.yaml"
+    path.write_text("preset: zc706\npes: 128\n")
+    assert load(path) == PRESETS["zc706"].replace(name="custom", pes=128)
+    assert load("tiny") is PRESETS["tiny"]
+
+
+@pytest.mark.parametrize("text", ["[1]", "a: [", "pes: 0", "preset: none", "1: 2", "", "!!python/object:os.system {}"])
+def test_bad_yaml(text, tmp_path):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigError):
+        load(tmp_path / "bad.yaml")
+
+
+def test_no_such_config():
+    with pytest.raises(ConfigError, match=r"neither a preset \(zc706, pynq_z1, ecp5_85f, tiny\) nor a file"):
+        load("zc707")
+
+
+def test_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        PRESETS["tiny"].pes = 3  # type: ignore[misc]
+
+
+def test_buffers_too_small_for_one_window():
+    network = conv((5, 5, 64), 2, kernel=3)
+    with pytest.raises(ConfigError, match="slot_words = 8 is too small: a window of conv has 72 words"):
+        Simulator(network, machine(slot_words=8))
+    with pytest.raises(ConfigError, match="weight_words = 40 is too small"):
+        Simulator(network, machine(weight_words=40))
+
+
+def test_wrong_images():
+    network = conv((5, 5, 8), 2)
+    with pytest.raises(InputError, match="expected one uint8 image"):
+        simulate(network, image(network)[None], PRESETS["tiny"])
+    with pytest.raises(InputError, match="expected one uint8 image"):
+        simulate(network, image(network).astype(float), PRESETS["tiny"])
+
+
+def test_machines():
+    config = AcceleratorConfig(stations=5, depth=7)
+    inorder = config.machine("inorder")
+    assert (inorder.lockstep, inorder.stations, inorder.depth, inorder.prune) == (True, 1, 1, True)
+    assert config.machine("dense").prune is False
+    assert config.machine("o3") is config
+    with pytest.raises(ConfigError, match="machine = 'fast'"):
+        config.machine("fast")  # type: ignore[arg-type]
+
+
+def test_a_machine_that_stands_still_says_what_every_unit_waits_for():
+    network = conv((1, 1, 64), 2, threshold=60)
+    simulator = Simulator(network, machine(weight_words=16, slot_words=1, burst_words=8))
+    object.__setattr__(simulator.mapping, "stream_words", 4)
+    with pytest.raises(SimulationError) as caught:
+        simulator.run(image(network))
+    text = str(caught.value)
+    for part in ("no progress for 500 cycles", "PE 0:", "loader and scoreboard of group 0", "weights: pass 0"):
+        assert part in text
