@@ -18,7 +18,7 @@ ALLOWED = {
     "train": {"model", "data"},
     "compiler": {"model", "data", "train"},
     "engine": {"model", "data", "_native"},
-    "accel": {"model", "data", "_native"},
+    "accel": {"model", "data", "_simulator"},
     "rtl": {"model", "data", "accel"},
     "report": PACKAGES - {"cli"} | {"_native"},
     "cli": PACKAGES | {"_native"},

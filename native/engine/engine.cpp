@@ -202,6 +202,7 @@ void Engine::run_stage(std::size_t index, const Operand& operand, Word* out, Scr
     const Stage& stage = stages_[index];
     if (trace.counting) return walk_pruning(stage, trace.counting[index], operand, out, scratch);
     if (!stage.prune) return walk_dense(stage, operand, out, scratch);
+    if (stage.walks_windows()) return walk_windows(stage, operand, out, scratch);
     walk_pruning(stage, {stage.binary->prune, stage.integer->prune}, operand, out, scratch);
 }
 

@@ -27,6 +27,7 @@ Stage::Stage(const StageSpec& spec, const Isa& isa)
       group_outputs(conv.channels / groups),
       full_fan_in(kernel.rows * kernel.columns * group_inputs),
       words(word_count(full_fan_in)),
+      row_words(round_up(words, kRowStep)),
       integer_stride(round_up(full_fan_in, kIntegerStep)),
       class_map_(spec.class_map),
       thresholds_(spec.thresholds) {
@@ -37,11 +38,12 @@ Stage::Stage(const StageSpec& spec, const Isa& isa)
         expand_signs(spec);
     else
         rows = spec.weights;
-    if (prune) return;
+    if (prune && !walks_windows()) return;
     interleave();
     if (integer_input) return;
     derive_dense_words();
     derive_limits();
+    if (walks_windows()) derive_pool_rows();
 }
 
 void Stage::derive_classes(const StageSpec& spec) {
@@ -141,17 +143,31 @@ void Stage::derive_dense_words() {
 /// A patch holds zeros where edges do not exist, so there a weight of one is a mismatch that does not count:
 ///     m = K - (popcount(patch ^ row) - absent ones of the row) >= t   iff   popcount(patch ^ row) <= K + absent - t
 /// over the words of the dense range.
+std::int32_t Stage::limit(std::size_t c, std::size_t channel, WordRange range) const {
+    std::int32_t absent = 0;
+    if (static_cast<std::size_t>(fan_in(c)) < full_fan_in) {
+        for (std::size_t word = range.begin; word < range.end; ++word)
+            absent += popcount(rows[channel * words + word] & ~exists(c)[word]);
+    }
+    return fan_in(c) + absent - thresholds(c)[channel];
+}
+
 void Stage::derive_limits() {
     limits_.assign(first_words_.size() * groups * padded_outputs_, -1);
     for (std::size_t c = 0; c < first_words_.size(); ++c) {
-        for (std::size_t channel = 0; channel < conv.channels; ++channel) {
-            std::int32_t absent = 0;
-            if (static_cast<std::size_t>(fan_in(c)) < full_fan_in) {
-                for (std::size_t word = dense_words(c).begin; word < dense_words(c).end; ++word)
-                    absent += popcount(rows[channel * words + word] & ~exists(c)[word]);
-            }
-            limits_[c * groups * padded_outputs_ + slot(channel)] = fan_in(c) + absent - thresholds(c)[channel];
-        }
+        for (std::size_t channel = 0; channel < conv.channels; ++channel)
+            limits_[c * groups * padded_outputs_ + slot(channel)] = limit(c, channel, dense_words(c));
+    }
+}
+
+void Stage::derive_pool_rows() {
+    pool_rows_.assign(conv.channels * row_words, 0);
+    for (std::size_t channel = 0; channel < conv.channels; ++channel)
+        std::copy_n(rows.data() + channel * words, words, pool_rows_.data() + channel * row_words);
+    row_limits_.resize(first_words_.size() * conv.channels);
+    for (std::size_t c = 0; c < first_words_.size(); ++c) {
+        for (std::size_t channel = 0; channel < conv.channels; ++channel)
+            row_limits_[c * conv.channels + channel] = limit(c, channel, {0, words});
     }
 }
 

@@ -61,6 +61,7 @@ class Stage {
 
     std::size_t group_inputs, group_outputs;  ///< channels of one group
     std::size_t full_fan_in, words;           ///< edges of a full kernel, and the words that hold them
+    std::size_t row_words;                    ///< words rounded up to kRowStep
     std::size_t integer_stride;               ///< elements of an integer patch
 
     std::vector<Word> rows;            ///< weights [channels][words]; none for integers
@@ -71,6 +72,10 @@ class Stage {
     std::uint64_t constant_edges = 0;  ///< those of constant neurons
 
     const char* kernel_name() const { return integer_input ? integer->name : binary->name; }
+    /// Whether a pooling kernel prunes this stage: windows that share no neuron, bits in, one group.
+    bool walks_windows() const {
+        return prune && !integer_input && binary->pool && groups == 1 && pools() && !windows_overlap();
+    }
     bool pools() const { return pool_size.rows * pool_size.columns > 1 || pool_stride.rows * pool_stride.columns > 1; }
     bool windows_overlap() const { return pool_stride.rows < pool_size.rows || pool_stride.columns < pool_size.columns; }
     bool reads_row(std::size_t y) const { return reads(y, pool_size.rows, pool_stride.rows, out.height); }
@@ -90,7 +95,10 @@ class Stage {
     }
     /// Weights for a dense kernel, lanes interleaved: [lane blocks][words][lanes].
     const Word* group_blocks(std::size_t group) const { return blocks_.data() + group * padded_outputs_ * words; }
-    /// The same for integers: [lane blocks][edges][lanes].
+    /// Weights and limits for a pooling kernel: [channels][row_words] and [channels].
+    const Word* pool_rows() const { return pool_rows_.data(); }
+    const std::int32_t* row_limits(std::size_t c) const { return row_limits_.data() + c * conv.channels; }
+    /// Dense weights for integers, lanes interleaved: [lane blocks][edges][lanes].
     const std::int16_t* group_sign_blocks(std::size_t group) const {
         return sign_blocks_.data() + group * padded_outputs_ * full_fan_in;
     }
@@ -106,6 +114,8 @@ class Stage {
     void interleave();
     void derive_dense_words();
     void derive_limits();
+    void derive_pool_rows();
+    std::int32_t limit(std::size_t c, std::size_t channel, WordRange range) const;
     std::size_t slot(std::size_t channel) const {
         return channel / group_outputs * padded_outputs_ + channel % group_outputs;
     }
@@ -116,6 +126,8 @@ class Stage {
     std::vector<std::int16_t> sign_blocks_;
     std::vector<std::size_t> first_words_;
     std::vector<WordRange> dense_words_;
+    std::vector<Word> pool_rows_;
+    std::vector<std::int32_t> row_limits_;
 };
 
 }  // namespace o3bnn

@@ -34,6 +34,9 @@ void walk_dense(const Stage& stage, const Operand& operand, Word* out, Scratch& 
 /// Windows in raster order; a window visits its neurons in raster order, for the channels that are not settled.
 void walk_pruning(const Stage& stage, const PruneKernels& kernels, const Operand& operand, Word* out, Scratch& scratch);
 
+/// Windows many at a time, for a stage that `walks_windows`: a pooling kernel leaves settled channels alone.
+void walk_windows(const Stage& stage, const Operand& operand, Word* out, Scratch& scratch);
+
 /// Makes room for at least `size` elements; the contents are not kept.
 template <class T>
 T* room(std::vector<T>& buffer, std::size_t size) {

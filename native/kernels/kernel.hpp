@@ -52,6 +52,30 @@ struct BinaryDenseTask {
     std::size_t channels;
 };
 
+/// One neuron position of one pooling window.
+struct PoolTile {
+    const Word* patch;                ///< [row_words], zero beyond the last edge
+    const std::int32_t* limits;       ///< as in BinaryTile
+    const std::int32_t* row_limits;   ///< [channels], limits for mismatches over all words
+    std::size_t begin, end;           ///< words that `limits` is for
+};
+
+/// All channels of up to `tile` pooling windows, none of which share a neuron.
+struct BinaryPoolTask {
+    const PoolTile* tiles;  ///< [positions][count]; the windows at one position have the same begin and end
+    std::size_t positions, count;
+    Word* const* results;   ///< out, [count][word_count(channels)]: the windows' bits, zero beyond the last channel
+    const Word* blocks;     ///< as in BinaryDenseTask
+    std::size_t words;
+    const Word* rows;       ///< weights: [channels][row_words], zero beyond the last edge
+    std::size_t row_words;  ///< words rounded up to kRowStep
+    const Word* decisive;   ///< [word_count(channels)] the bits that settle a window
+    const Word* exist;      ///< [word_count(channels)] ones for the channels that exist
+    std::size_t channels;
+};
+
+inline constexpr std::size_t kRowStep = 8;
+
 struct IntegerTile {
     const std::int16_t* patch;       ///< [stride], zero where an edge does not exist and beyond the last edge
     const std::int32_t* thresholds;  ///< [channels]
@@ -108,6 +132,7 @@ struct BinaryKernel {
     std::size_t tile;   ///< patches a dense call takes at most, up to kMaxTile
     void (*dense)(const BinaryDenseTask&);
     BinaryPrune prune;  ///< edge words of 64, simple bounds
+    void (*pool)(const BinaryPoolTask&);  ///< leaves settled channels of a window alone; null where there is none
 };
 
 /// Integers in: signed sums.

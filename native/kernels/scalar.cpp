@@ -132,7 +132,7 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
 
 }  // namespace
 
-const BinaryKernel conv_b1_scalar = {"conv_b1_scalar", kLanes, kTile, dense_bits, prune_bits<Uncounted>};
+const BinaryKernel conv_b1_scalar = {"conv_b1_scalar", kLanes, kTile, dense_bits, prune_bits<Uncounted>, nullptr};
 const IntegerKernel conv_int_scalar = {"conv_int_scalar", kIntegerLanes, kTile, dense_integers,
                                        prune_integers<SimpleBounds, Uncounted>};
 const OutputKernel output_scalar = {"output_scalar", output_sums};

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from o3bnn.accel.simulate import simulate
+from o3bnn.accel.simulator import simulate
 from o3bnn.model import edges
 from tests import strategies
 from tests.accel.machines import configs
 
-QUICK = settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-LONG = settings(QUICK, max_examples=1500)
+QUICK = settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+LONG = settings(QUICK, max_examples=3000)
 
 
 def check_identities(result):

@@ -2,7 +2,7 @@
 
 from o3bnn.accel.config import PRESETS, AcceleratorConfig, Machine
 from o3bnn.accel.results import SimulationResult, StageResult
-from o3bnn.accel.simulate import Simulator, TraceWindow, calibrate, simulate
+from o3bnn.accel.simulator import Simulator, TraceWindow, calibrate, simulate
 
 __all__ = [
     "PRESETS",

@@ -1,7 +1,7 @@
 """Resources of a config on an FPGA: AN ESTIMATE from stated coefficients, until synthesis of the RTL replaces them.
 
-Memories are counted exactly from block shapes; logic is coefficient times size. The coefficients below are this project's
-guesses from common FPGA arithmetic (a popcount of B bits with its XNORs takes about 1.6 B six-input LUTs), not
+Memories are counted exactly from block shapes; logic is coefficient times size. The coefficients below are guesses of
+this project from common FPGA arithmetic (a popcount of B bits with its XNORs takes about 1.6 B six-input LUTs), not
 measurements, and `Resources.basis` says so.
 """
 

@@ -253,10 +253,14 @@ def _quant(node: Node, inputs: Sequence[Operand | None], opset: int) -> Prepared
     width = required(inputs, 3, "bit width")
     if zero.dtype != F32 or not np.all(np.isfinite(zero)):
         raise ValueError("its zero point must be float32 and finite")
+    if width.dtype not in (F32, np.int32, np.int64):
+        raise ValueError(f"its bit width is {width.dtype}, not float32")
     bits = float(width.reshape(-1)[0]) if width.size == 1 else 0
     if bits != int(bits) or not 1 <= bits <= 16:
         raise ValueError(f"its bit width must be one integer in 1..16, not {width.reshape(-1)[:4].tolist()}")
-    signed, narrow = (bool(node.attributes.get(key, 1)) for key in ("signed", "narrow"))
+    if "signed" not in node.attributes or "narrow" not in node.attributes:
+        raise ValueError("it needs the attributes signed and narrow")
+    signed, narrow = (bool(node.attributes[key]) for key in ("signed", "narrow"))
     mode = str(node.attributes.get("rounding_mode", "ROUND")).upper()
     if mode not in _ROUNDING:
         raise ValueError(f"its rounding mode {mode!r} is none of {', '.join(_ROUNDING)}")

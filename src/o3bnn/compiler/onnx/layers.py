@@ -19,6 +19,7 @@ import numpy.typing as npt
 from o3bnn.compiler.onnx.graph import Array, Node
 from o3bnn.compiler.onnx.operands import Operand, exact_in_float32
 from o3bnn.compiler.onnx.symbolic import Ints, Source, lanes_of
+from o3bnn.errors import UnsupportedGraphError
 from o3bnn.model import ConvGeometry
 
 Floats = npt.NDArray[np.float32]
@@ -91,7 +92,11 @@ class Layer(Source):
         else:
             twice = twice + 2 * sums
         halves = np.array([float(unit / 2) for unit in self.units[channels]])[:, None]
-        return np.asarray(twice * halves, np.float32)
+        with np.errstate(over="ignore"):
+            values = np.asarray(twice * halves, np.float32)
+        if not np.all(np.isfinite(values)):
+            raise UnsupportedGraphError(f"{self.name}: its scales overflow float32")
+        return values
 
     def noise(self, values: Floats, channels: slice) -> Floats:
         """How far rounding in another order of summation can move these values, roughly; 0 where sums are exact."""

@@ -16,6 +16,8 @@ def _axes(node: Node, constants: Constants, key: str = "axes") -> list[int] | No
     if key in node.attributes:
         return [int(axis) for axis in node.attributes[key]]
     value = constants[1] if len(constants) > 1 else None
+    if value is not None and value.dtype != np.int64:
+        raise ValueError(f"its axes are {value.dtype}, not int64")
     return None if value is None else [int(axis) for axis in value.reshape(-1)]
 
 
@@ -42,7 +44,10 @@ def _flatten(node: Node, x: Array, constants: Constants) -> Array:
 
 
 def _transpose(node: Node, x: Array, constants: Constants) -> Array:
-    return x.transpose(node.attributes.get("perm"))
+    order = node.attributes.get("perm")
+    if order is not None and sorted(order) != list(range(x.ndim)):
+        raise ValueError(f"its perm {list(order)} is no order of {x.ndim} axes")
+    return x.transpose(order)
 
 
 def _squeeze(node: Node, x: Array, constants: Constants) -> Array:

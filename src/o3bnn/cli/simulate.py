@@ -1,0 +1,144 @@
+"""`o3bnn simulate`: how long a model takes on the out-of-order accelerator, and where the cycles go."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from o3bnn.accel import AcceleratorConfig, Machine, SimulationResult, Simulator, TraceWindow, calibrate, energy, trace
+from o3bnn.accel import resources as resource_model
+from o3bnn.accel.config import load as load_config
+from o3bnn.cli.console import note, print_json, progress, results
+from o3bnn.cli.options import DataName, JsonOption, ModelFile, SplitName, SplitOption
+from o3bnn.data import open_dataset
+from o3bnn.errors import InputError
+from o3bnn.model.artifact import load
+from o3bnn.report.machines import machine_table, plot_machines, resource_text, stage_table
+from o3bnn.report.tables import plain_or_rich
+
+
+class MachineName(StrEnum):
+    """Which machine: dense, in-order pruning, out-of-order, or all three."""
+
+    DENSE = "dense"
+    INORDER = "inorder"
+    O3 = "o3"
+    ALL = "all"
+
+
+def simulate_command(
+    model: ModelFile,
+    data: DataName,
+    config: Annotated[
+        str, typer.Option("--config", metavar="PRESET|FILE", help="zc706, pynq_z1, ecp5_85f, tiny, or a YAML file.")
+    ] = "zc706",
+    machine: Annotated[MachineName, typer.Option("--machine", help="Which machine to simulate.")] = MachineName.ALL,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Images to simulate.")] = 1,
+    calibration: Annotated[
+        int,
+        typer.Option(
+            "--calibration", min=0, metavar="N", help="Images that balance the PEs, taken after those simulated."
+        ),
+    ] = 3,
+    split: SplitOption = SplitName.TEST,
+    trace_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace", metavar="FILE", help="Write a trace: Chrome JSON for a .json file, else Kanata (Konata)."
+        ),
+    ] = None,
+    trace_from: Annotated[
+        int, typer.Option("--trace-from", min=0, metavar="CYCLE", help="First cycle of the trace.")
+    ] = 0,
+    trace_cycles: Annotated[int, typer.Option("--trace-cycles", min=1, metavar="N", help="Cycles to trace.")] = 2000,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw where the cycles go (.svg, .png, .pdf).")
+    ] = None,
+    energy_table: Annotated[
+        Path | None, typer.Option("--energy", metavar="FILE", help="Energy table to use instead of the shipped one.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Simulate a model on the accelerator, cycle by cycle."""
+    network = load(model)
+    chosen = load_config(config)
+    table = energy.load_table(energy_table)
+    images = _images(open_dataset(data, split.value, limit + calibration, network.input), limit + calibration)
+    if len(images) <= limit and calibration:
+        note("no images are left for calibration: channels are spread over the PEs in their natural order")
+    names: list[Machine] = ["dense", "inorder", "o3"] if machine is MachineName.ALL else [machine.value]
+    shares = calibrate(network, images[limit:], chosen) if len(images) > limit else None
+    runs: dict[str, list[SimulationResult]] = {name: [] for name in names}
+    with progress("simulate", len(names) * len(images[:limit])) as advance:
+        for name in names:
+            simulator = Simulator(network, chosen.machine(name), shares)
+            for index, image in enumerate(images[:limit]):
+                traced = trace_file is not None and name == names[-1] and index == 0
+                window = TraceWindow(trace_from, trace_from + trace_cycles) if traced else None
+                runs[name].append(simulator.run(image, window))
+                advance(1)
+    if trace_file is not None:
+        trace.write(runs[names[-1]][0], trace_file)
+    if plot is not None:
+        plot_machines(runs, plot)
+    if json:
+        print_json({"model": str(model), "data": data, **_document(runs, chosen, table)})
+        return
+    console = results()
+    frame = plain_or_rich(console)
+    console.print(machine_table(runs, frame))
+    console.print()
+    console.print(stage_table(runs[names[-1]], frame))
+    console.print()
+    console.print(resource_text(resource_model.estimate(chosen)))
+    for name, found in runs.items():
+        console.print(_energy_text(name, found, table))
+
+
+def _images(dataset: Any, wanted: int) -> npt.NDArray[np.uint8]:
+    """The first images of a data set, uint8 [n, height, width, channels]."""
+    found: list[npt.NDArray[np.uint8]] = []
+    for images, _ in dataset.batches(min(wanted, 64)):
+        found.append(images)
+        if sum(map(len, found)) >= wanted:
+            break
+    if not found:
+        raise InputError("the data set has no images")
+    return np.concatenate(found)[:wanted]
+
+
+def _energy_text(name: str, found: list[SimulationResult], table: energy.EnergyTable) -> str:
+    """A line on the modelled energy of one machine, with its range."""
+    per_image = {
+        bound: sum(energy.estimate(r.total, r.config, table, bound).total for r in found) / len(found) * 1e-6
+        for bound in energy.BOUNDS
+    }
+    return (
+        f"energy, {name}: {per_image['typical']:.3g} µJ an image (modelled, {table.name}; "
+        f"{per_image['low']:.3g} to {per_image['high']:.3g})"
+    )
+
+
+def _document(
+    runs: dict[str, list[SimulationResult]], config: AcceleratorConfig, table: energy.EnergyTable
+) -> dict[str, object]:
+    """Everything as JSON."""
+    found = resource_model.estimate(config)
+    return {
+        "resources": {"luts": found.luts, "blocks_18k": found.blocks, "fits": found.fits, "basis": found.basis},
+        "machines": {
+            name: [
+                result.to_dict()
+                | {
+                    "energy_pj": {
+                        b: energy.estimate(result.total, result.config, table, b).total for b in energy.BOUNDS
+                    }
+                }
+                for result in results_of
+            ]
+            for name, results_of in runs.items()
+        },
+    }

@@ -1,0 +1,130 @@
+"""Simulated machines side by side: a table of one machine's stages, one of the machines, and a plot of where cycles go."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from o3bnn.accel.resources import Resources
+from o3bnn.accel.results import STALLS, WORDS, SimulationResult, StageResult, add
+from o3bnn.errors import InputError, MissingExtraError
+from o3bnn.report.tables import count, magnitude, microseconds, percent, ratio, share
+
+PARTS = (*WORDS, *STALLS)
+SHOWN = 0.005
+COLORS = {
+    "useful": "#2f6f4f",
+    "overrun": "#c9a227",
+    "squashed": "#d98e04",
+    "halo": "#e6c229",
+    "unmapped": "#c0c0c0",
+    "weights": "#6a4c93",
+    "decision": "#1982c4",
+    "imbalance": "#d1495b",
+    "window": "#66a182",
+    "dispatch": "#8d99ae",
+    "drain": "#edae49",
+}
+
+
+def mean_stages(runs: Sequence[SimulationResult]) -> tuple[StageResult, ...]:
+    """Sums over images, stage by stage."""
+    return tuple(add(stages[0].name, list(stages)) for stages in zip(*(run.stages for run in runs), strict=True))
+
+
+def machine_table(runs: Mapping[str, Sequence[SimulationResult]], frame: box.Box | None) -> Table:
+    """One row a machine: cycles and time of an image, speedup over `dense`, utilization, pruned edges, where cycles go."""
+    table = Table(box=frame, pad_edge=False, caption=_ceiling(runs), caption_justify="left", caption_style="dim")
+    table.add_column("machine")
+    for heading in ("cycles\nan image", "time", "speedup", "useful\nwords", "edges\npruned", "edges\nwasted"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("largest losses", overflow="fold")
+    base = _cycles(runs["dense"]) if "dense" in runs else None
+    for name, results in runs.items():
+        total = add("total", [result.total for result in results])
+        speedup = ratio(base / _cycles(results)) if base else "-"
+        seconds = sum(result.seconds for result in results) / len(results)
+        wasted = percent(share(total.wasted, total.edges.dense))
+        numbers = (count(round(_cycles(results))), microseconds(seconds), speedup, percent(total.utilization))
+        table.add_row(name, *numbers, percent(total.edges.pruned_share), wasted, losses(total))
+    return table
+
+
+def stage_table(results: Sequence[SimulationResult], frame: box.Box | None) -> Table:
+    """One row a stage of one machine."""
+    title = f"{results[0].config.name}: groups x lanes x channel slots [by strip] [x passes]"
+    table = Table(title=title, title_justify="left", title_style="bold", box=frame, pad_edge=False)
+    table.add_column("stage", overflow="fold")
+    table.add_column("mapping")
+    for heading in ("dense\nedges", "pruned", "wasted", "cycles\nan image", "useful\nwords"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("largest losses", overflow="fold")
+    for first, stage in zip(results[0].stages, mean_stages(results), strict=True):
+        edges = stage.edges
+        cells = (magnitude(edges.dense), percent(edges.pruned_share), percent(share(stage.wasted, edges.dense)))
+        cycles = count(round(stage.cycles / len(results)))
+        table.add_row(stage.name, first.mapping, *cells, cycles, percent(stage.utilization), losses(stage))
+    return table
+
+
+def losses(stage: StageResult, most: int = 3) -> str:
+    """The largest shares of PE cycles that did nothing useful, in words."""
+    whole = stage.pes * stage.cycles
+    parts = {**stage.words, **stage.stalls}
+    ranked = sorted(((share(parts[name], whole), name) for name in PARTS if name != "useful"), reverse=True)
+    return ", ".join(f"{name} {percent(part)}" for part, name in ranked[:most] if part >= SHOWN)
+
+
+def resource_text(found: Resources) -> str:
+    """A line on the estimated resources."""
+    if found.device is None:
+        return f"resources: about {count(found.luts)} LUTs, {found.blocks} blocks of 18 kbit ({found.basis})"
+    device = found.device
+    verdict = "fits" if found.fits else "DOES NOT FIT"
+    return (
+        f"resources: about {count(found.luts)} of {count(device.luts)} LUTs, {found.blocks} of {device.blocks} "
+        f"{device.block_name}: {verdict} {device.name} ({found.basis})"
+    )
+
+
+def _cycles(results: Sequence[SimulationResult]) -> float:
+    return sum(result.cycles for result in results) / len(results)
+
+
+def _ceiling(runs: Mapping[str, Sequence[SimulationResult]]) -> str | None:
+    """The ceiling that pruning sets, by the words that `inorder` finds useful: an order-independent count."""
+    if "dense" not in runs or len(runs) < 2:
+        return None
+    name = "inorder" if "inorder" in runs else "o3"
+    dense, pruned = (sum(r.total.words["useful"] for r in runs[machine]) for machine in ("dense", name))
+    return f"ceiling from pruning alone, in edge words: {ratio(dense / pruned if pruned else float('inf'))}"
+
+
+def plot_machines(runs: Mapping[str, Sequence[SimulationResult]], path: Path) -> None:
+    """Draw where every PE cycle goes, one bar a machine, as long as its cycles; the format by the file's suffix.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed. InputError: the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError("plots need matplotlib: pip install 'o3bnn[report]'") from None
+    figure = Figure(figsize=(9, 0.9 + 0.6 * len(runs)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, results in enumerate(runs.values()):
+        total = add("total", [result.total for result in results])
+        left = 0.0
+        for part in PARTS:
+            cycles = {**total.words, **total.stalls}[part] / total.pes / len(results)
+            axes.barh(row, cycles, left=left, color=COLORS[part], label=part if row == 0 else None)
+            left += cycles
+    axes.set_yticks(range(len(runs)), list(runs))
+    axes.invert_yaxis()
+    axes.set_xlabel("cycles an image")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write the plot {str(path)!r}: {error}") from None
