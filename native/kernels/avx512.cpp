@@ -103,24 +103,45 @@ __m512i sum_lanes(const __m512i (&v)[8]) {
     return _mm512_add_epi64(_mm512_shuffle_i64x2(quads[0], quads[1], 0x88), _mm512_shuffle_i64x2(quads[0], quads[1], 0xdd));
 }
 
-/// Bits of the open channels, eight at a time: one row of weights each, the words of a row side by side in a vector.
-Word listed_bits(const BinaryPoolTask& task, const PoolTile& tile, std::size_t first, Word open) {
-    const Word* rows = task.rows + first * task.row_words;
-    const std::int32_t* limits = tile.row_limits + first;
-    const std::size_t whole = task.words / kLanes * kLanes, rest = task.words - whole;
-    Word fired = 0;
-    while (open) {
-        std::size_t channels[8];
-        const Word* row[8];
-#pragma GCC unroll 8
-        for (std::size_t i = 0; i < 8; ++i) {
-            channels[i] = open ? static_cast<std::size_t>(__builtin_ctzll(open)) : channels[0];
-            open &= open - (open != 0);
-            row[i] = rows + channels[i] * task.row_words;
+/// The open channels of a block, in order, and their limits; filled up with channels whose bits are not used.
+struct ChannelList {
+    alignas(64) std::uint8_t channels[kChannels];
+    alignas(64) std::int32_t limits[kChannels + 16];
+
+    ChannelList(Word open, const std::int32_t* all, Word exist) {
+        alignas(64) static constexpr auto counting = [] {
+            struct { std::uint8_t value[kChannels]; } numbers{};
+            for (std::size_t i = 0; i < kChannels; ++i) numbers.value[i] = static_cast<std::uint8_t>(i);
+            return numbers;
+        }();
+        _mm512_store_si512(channels, _mm512_maskz_compress_epi8(open, _mm512_load_si512(counting.value)));
+        std::size_t filled = 0;
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) {
+            const auto some = static_cast<__mmask16>(open >> (16 * i));
+            const auto readable = static_cast<__mmask16>(exist >> (16 * i));
+            const __m512i limit = _mm512_maskz_loadu_epi32(readable, all + 16 * i);
+            _mm512_storeu_si512(limits + filled, _mm512_maskz_compress_epi32(some, limit));
+            filled += static_cast<std::size_t>(_mm_popcnt_u32(some));
         }
+    }
+};
+
+/// Bits of the open channels, eight at a time: one row of weights each, the words of a row side by side in a vector.
+Word listed_bits(const BinaryPoolTask& task, const PoolTile& tile, std::size_t first, Word open, Word exist) {
+    const ChannelList list(open, tile.row_limits + first, exist);
+    const Word* rows = task.rows + first * task.row_words;
+    const std::size_t whole = task.words / kLanes * kLanes, rest = task.words - whole;
+    const auto count = static_cast<std::size_t>(_mm_popcnt_u64(open));
+    Word fired = 0;  // in the order of the list
+    for (std::size_t at = 0; at < count; at += 8) {
+        const Word* row[8];
         __m512i differ[8];
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; ++i) differ[i] = _mm512_setzero_si512();
+        for (std::size_t i = 0; i < 8; ++i) {
+            row[i] = rows + list.channels[at + i] * task.row_words;
+            differ[i] = _mm512_setzero_si512();
+        }
         for (std::size_t word = 0; word < whole; word += kLanes) {
             const __m512i patch = _mm512_loadu_si512(tile.patch + word);
 #pragma GCC unroll 8
@@ -145,13 +166,11 @@ Word listed_bits(const BinaryPoolTask& task, const PoolTile& tile, std::size_t f
                 differ[i] = _mm512_add_epi64(differ[i], _mm512_zextsi256_si512(mismatches));
             }
         }
-        alignas(64) std::int64_t sums[8];
-        _mm512_store_si512(sums, sum_lanes(differ));
-#pragma GCC unroll 8
-        for (std::size_t i = 0; i < 8; ++i)
-            fired |= Word{sums[i] <= limits[channels[i]]} << channels[i];  // a repeated channel gives its bit again
+        const __m256i limit = _mm256_load_si256(reinterpret_cast<const __m256i*>(list.limits + at));
+        const __mmask8 fires = _mm256_cmple_epi32_mask(_mm512_cvtepi64_epi32(sum_lanes(differ)), limit);
+        fired |= Word{_cvtmask8_u32(fires)} << at;
     }
-    return fired;
+    return _pdep_u64(fired, open);
 }
 
 /// Above this many open channels of a block a register tile over all of them is faster than a list (instruction counts:
@@ -183,7 +202,7 @@ class PoolBlock {
                 if (position == 0 || __builtin_popcountll(open) > limit)
                     queue(tiles, window);
                 else
-                    settle(window, open, listed_bits(task_, tiles[window], first_, open));
+                    settle(window, open, listed_bits(task_, tiles[window], first_, open, exist_));
             }
             flush(tiles);
         }

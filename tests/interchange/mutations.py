@@ -81,7 +81,9 @@ def change_values(model, rng):
 
 def change_type(model, rng):
     tensor = _tensor(model, rng)
-    _replace(tensor, numpy_helper.to_array(tensor).astype(rng.choice([np.float64, np.int64, np.float16, np.uint8, np.bool_])))
+    _replace(
+        tensor, numpy_helper.to_array(tensor).astype(rng.choice([np.float64, np.int64, np.float16, np.uint8, np.bool_]))
+    )
 
 
 def damage_tensor(model, rng):
@@ -118,7 +120,20 @@ def change_attribute(model, rng):
 
 def change_operator(model, rng):
     node = _node(model, rng)
-    names = ("Relu", "Sigmoid", "Softmax", "AveragePool", "Add", "Sub", "Neg", "Abs", "Sign", "MaxPool", "Quant", "Loop")
+    names = (
+        "Relu",
+        "Sigmoid",
+        "Softmax",
+        "AveragePool",
+        "Add",
+        "Sub",
+        "Neg",
+        "Abs",
+        "Sign",
+        "MaxPool",
+        "Quant",
+        "Loop",
+    )
     node.op_type = str(rng.choice(names))
 
 

@@ -1,6 +1,5 @@
 """Model files of other tools: they compile, and compute the same as in ONNX Runtime and the QONNX executor."""
 
-import shutil
 import warnings
 
 import numpy as np
@@ -108,13 +107,22 @@ def vars_of(stage):
     return {name: getattr(stage, name) for name in stage.__dataclass_fields__}
 
 
-def test_external_data_that_is_missing(tmp_path):
-    shutil.copy(MODELS / "brevitas_scaled.onnx", tmp_path / "m.onnx")
+def test_external_data(tmp_path):
+    expected = compile_onnx(MODELS / "brevitas_fc.onnx").network
+    path = tmp_path / "m.onnx"
+    model = onnx.load(MODELS / "brevitas_fc.onnx")
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    found = compile_onnx(path).network
+    for one, other in zip(expected.stages, found.stages, strict=True):
+        np.testing.assert_array_equal(one.weights, other.weights)
+    (tmp_path / "weights.bin").unlink()
     with pytest.raises(UnsupportedGraphError, match=r"cannot read .*m\.onnx"):
-        compile_onnx(tmp_path / "m.onnx")
+        compile_onnx(path)
 
 
-@pytest.mark.parametrize(("content", "match"), [(b"", "no graph"), (b"\x08\x07", "no graph"), (b"no model" * 50, "")])
+@pytest.mark.parametrize(
+    ("content", "match"), [(b"", "no graph"), (b"\x08\x07", "no graph"), (b"no model" * 50, "cannot read")]
+)
 def test_files_that_are_none(tmp_path, content, match):
     path = tmp_path / "m.onnx"
     path.write_bytes(content)

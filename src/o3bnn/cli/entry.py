@@ -18,6 +18,7 @@ from o3bnn.cli.failures import OneLineErrors
 from o3bnn.cli.info import info_command
 from o3bnn.cli.prune import prune_command
 from o3bnn.cli.run import run_command
+from o3bnn.cli.simulate import simulate_command
 from o3bnn.cli.verify import verify_command
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.command("info")(info_command)
 app.command("run")(run_command)
 app.command("eval")(eval_command)
 app.command("prune")(prune_command)
+app.command("simulate")(simulate_command)
 app.command("export")(export_command)
 app.command("verify")(verify_command)
 app.command("demo")(demo_command)

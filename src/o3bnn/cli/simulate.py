@@ -1,5 +1,6 @@
 """`o3bnn simulate`: how long a model takes on the out-of-order accelerator, and where the cycles go."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +16,12 @@ from o3bnn.cli.console import note, print_json, progress, results
 from o3bnn.cli.options import DataName, JsonOption, ModelFile, SplitName, SplitOption
 from o3bnn.data import open_dataset
 from o3bnn.errors import InputError
+from o3bnn.model import Network
 from o3bnn.model.artifact import load
 from o3bnn.report.machines import machine_table, plot_machines, resource_text, stage_table
 from o3bnn.report.tables import plain_or_rich
+
+MACHINES: tuple[Machine, ...] = ("dense", "inorder", "o3")
 
 
 class MachineName(StrEnum):
@@ -63,23 +67,14 @@ def simulate_command(
     json: JsonOption = False,
 ) -> None:
     """Simulate a model on the accelerator, cycle by cycle."""
+    chosen, table = load_config(config), energy.load_table(energy_table)
     network = load(model)
-    chosen = load_config(config)
-    table = energy.load_table(energy_table)
     images = _images(open_dataset(data, split.value, limit + calibration, network.input), limit + calibration)
     if len(images) <= limit and calibration:
         note("no images are left for calibration: channels are spread over the PEs in their natural order")
-    names: list[Machine] = ["dense", "inorder", "o3"] if machine is MachineName.ALL else [machine.value]
-    shares = calibrate(network, images[limit:], chosen) if len(images) > limit else None
-    runs: dict[str, list[SimulationResult]] = {name: [] for name in names}
-    with progress("simulate", len(names) * len(images[:limit])) as advance:
-        for name in names:
-            simulator = Simulator(network, chosen.machine(name), shares)
-            for index, image in enumerate(images[:limit]):
-                traced = trace_file is not None and name == names[-1] and index == 0
-                window = TraceWindow(trace_from, trace_from + trace_cycles) if traced else None
-                runs[name].append(simulator.run(image, window))
-                advance(1)
+    names = MACHINES if machine is MachineName.ALL else tuple(name for name in MACHINES if name == machine.value)
+    window = TraceWindow(trace_from, trace_from + trace_cycles) if trace_file else None
+    runs = simulate_machines(network, images[:limit], images[limit:], chosen, names, window)
     if trace_file is not None:
         trace.write(runs[names[-1]][0], trace_file)
     if plot is not None:
@@ -89,13 +84,32 @@ def simulate_command(
         return
     console = results()
     frame = plain_or_rich(console)
-    console.print(machine_table(runs, frame))
-    console.print()
-    console.print(stage_table(runs[names[-1]], frame))
-    console.print()
+    for shown in (machine_table(runs, frame), "", stage_table(runs[names[-1]], frame), ""):
+        console.print(shown)
     console.print(resource_text(resource_model.estimate(chosen)))
     for name, found in runs.items():
         console.print(_energy_text(name, found, table))
+
+
+def simulate_machines(
+    network: Network,
+    images: npt.NDArray[np.uint8],
+    calibration: npt.NDArray[np.uint8],
+    config: AcceleratorConfig,
+    machines: Sequence[Machine],
+    window: TraceWindow | None = None,
+) -> dict[str, list[SimulationResult]]:
+    """Results of every machine and image; the first image on the last machine is traced where there is a window."""
+    shares = calibrate(network, calibration, config) if len(calibration) else None
+    runs: dict[str, list[SimulationResult]] = {name: [] for name in machines}
+    with progress("simulate", len(machines) * len(images)) as advance:
+        for name in machines:
+            simulator = Simulator(network, config.machine(name), shares)
+            for index, image in enumerate(images):
+                traced = window if name == machines[-1] and index == 0 else None
+                runs[name].append(simulator.run(image, traced))
+                advance(1)
+    return runs
 
 
 def _images(dataset: Any, wanted: int) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Simulated machines side by side: a table of one machine's stages, one of the machines, and a plot of where cycles go."""
+"""Simulated machines side by side: a table of the machines, one of a machine's stages, a plot of where cycles go."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def mean_stages(runs: Sequence[SimulationResult]) -> tuple[StageResult, ...]:
 
 
 def machine_table(runs: Mapping[str, Sequence[SimulationResult]], frame: box.Box | None) -> Table:
-    """One row a machine: cycles and time of an image, speedup over `dense`, utilization, pruned edges, where cycles go."""
+    """One row a machine: cycles and time of an image, speedup over `dense`, utilization, pruned edges, losses."""
     table = Table(box=frame, pad_edge=False, caption=_ceiling(runs), caption_justify="left", caption_style="dim")
     table.add_column("machine")
     for heading in ("cycles\nan image", "time", "speedup", "useful\nwords", "edges\npruned", "edges\nwasted"):

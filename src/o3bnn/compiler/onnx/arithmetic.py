@@ -101,6 +101,10 @@ def _divide(a: Array, b: Array) -> Array:
 
 def _power(node: Node, inputs: Sequence[Operand | None], opset: int) -> Prepared:
     def apply(a: Array, b: Array) -> Array:
+        if opset < 12:
+            _same_type(a, b)
+        if a.dtype != F32 or b.dtype.kind not in "fi":
+            raise ValueError(f"it raises {a.dtype} to a power of {b.dtype}: float32 is read here")
         return np.asarray(np.power(a.astype(np.float64), b.astype(np.float64)), a.dtype)
 
     return Prepared(apply, _all(node, inputs, 2, 2))

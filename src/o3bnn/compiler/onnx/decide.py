@@ -88,7 +88,9 @@ def _examine(layer: Layer, symbol: Symbol, reader: Node) -> tuple[_Lanes, list[n
         for block in range(layer.classes):
             sums = layer.sums(block, channels)
             base = layer.values(sums, block, channels)
-            values = layer.run(symbol.step, base, block, channels).astype(np.float32)
+            values = layer.run(symbol.step, base, block, channels)
+            if values.dtype != np.float32:
+                raise reader.error(f"its input {symbol.name!r} is {values.dtype}, not float32")
             _record(lanes, block, channels, sums, values, symbol, reader)
             sensitive[channels] |= _is_sensitive(layer, symbol, base, values, block, channels)
             if layer.pools:

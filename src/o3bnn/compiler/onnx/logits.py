@@ -46,9 +46,9 @@ def fit(symbol: Symbol, layer: Layer, node: Node) -> Logits:
     known: dict[tuple[float, float], tuple[float, np.float32]] = {}
     for channels in chunks(layer.channels, len(sums)):
         rows = layer.sums(0, channels)
-        truth = layer.run(symbol.step, layer.values(rows, 0, channels), 0, channels).astype(np.float32)
-        if not np.all(np.isfinite(truth)):
-            raise node.error(f"its logits {symbol.name!r} are infinite for some sum")
+        truth = layer.run(symbol.step, layer.values(rows, 0, channels), 0, channels)
+        if truth.dtype != np.float32 or not np.all(np.isfinite(truth)):
+            raise node.error(f"its logits {symbol.name!r} are {truth.dtype}, or infinite for some sum")
         slopes, centres, units = _probe(symbol, layer, channels)
         table[channels] = truth
         for row, channel in enumerate(range(channels.start, channels.stop)):

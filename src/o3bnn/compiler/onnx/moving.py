@@ -16,8 +16,8 @@ def _axes(node: Node, constants: Constants, key: str = "axes") -> list[int] | No
     if key in node.attributes:
         return [int(axis) for axis in node.attributes[key]]
     value = constants[1] if len(constants) > 1 else None
-    if value is not None and value.dtype != np.int64:
-        raise ValueError(f"its axes are {value.dtype}, not int64")
+    if value is not None and (value.dtype != np.int64 or value.ndim != 1):
+        raise ValueError(f"its axes are {value.dtype} {list(value.shape)}, not an int64 vector")
     return None if value is None else [int(axis) for axis in value.reshape(-1)]
 
 

@@ -54,8 +54,8 @@ def _matmul(chain: Chain, node: Node, values: Sequence[Value | None]) -> Symbol:
 
 def _gemm(chain: Chain, node: Node, values: Sequence[Value | None]) -> Symbol:
     x, weights = _data(node, values), _constant(node, values, 1, "weights")
-    if node.attributes.get("transA", 0):
-        raise node.error("it transposes its input: only transA = 0 is read")
+    if node.attributes.get("transA", 0) or node.attributes.get("transB", 0) not in (0, 1):
+        raise node.error("it needs transA = 0 and transB = 0 or 1")
     if weights.ndim != 2 or len(x.shape) != 2:
         raise node.error(f"it needs matrices, not {list(x.shape)} and {list(weights.shape)}")
     weights = weights if node.attributes.get("transB", 0) else weights.T

@@ -1,0 +1,63 @@
+"""`o3bnn simulate` prints what the simulator says."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from o3bnn.accel import PRESETS, Simulator, calibrate
+from tests.cli.helpers import digits, run, run_json, run_ok, tiny_network
+
+
+def test_json_is_what_the_simulator_says(model: Path, mnist: Path) -> None:
+    document = run_json(
+        "simulate", model, "--data", f"mnist:{mnist}", "--limit", 2, "--calibration", 3, "--config", "tiny"
+    )
+    assert set(document["machines"]) == {"dense", "inorder", "o3"}
+    images, config = digits(mnist), PRESETS["tiny"]
+    shares = calibrate(tiny_network(), images[2:5], config)
+    for name, found in document["machines"].items():
+        simulator = Simulator(tiny_network(), config.machine(name), shares)
+        for image, entry in zip(images[:2], found, strict=True):
+            wanted = json.loads(json.dumps(simulator.run(image).to_dict()))
+            assert {key: entry[key] for key in wanted} == wanted
+            assert entry["energy_pj"]["low"] <= entry["energy_pj"]["typical"] <= entry["energy_pj"]["high"]
+
+
+def test_text(model: Path, mnist: Path) -> None:
+    text = run_ok("simulate", model, "--data", f"mnist:{mnist}", "--config", "tiny").stdout
+    for part in ("dense", "inorder", "o3", "conv1", "conv2", "output", "ceiling", "resources: about", "energy, o3"):
+        assert part in text
+
+
+def test_one_machine(model: Path, mnist: Path) -> None:
+    document = run_json("simulate", model, "--data", f"mnist:{mnist}", "--machine", "o3", "--calibration", 0)
+    assert set(document["machines"]) == {"o3"}
+    assert document["machines"]["o3"][0]["config"]["name"] == "zc706"
+
+
+def test_files(model: Path, mnist: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("preset: tiny\npes: 8\n")
+    for name in ("trace.json", "trace.kanata"):
+        arguments = ("--config", config, "--trace", tmp_path / name, "--trace-from", 50, "--trace-cycles", 300)
+        run_ok("simulate", model, "--data", f"mnist:{mnist}", *arguments, "--plot", tmp_path / "plot.svg")
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert (tmp_path / "trace.kanata").read_text().startswith("Kanata\t0004\n")
+    assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--config", "zc707", "neither a preset"),
+        ("--energy", "none.yaml", "cannot read the energy table"),
+        ("--plot", "no/plot.svg", "cannot write the plot"),
+        ("--trace", "no/trace.json", "cannot write the trace"),
+    ],
+)
+def test_bad_options(model: Path, mnist: Path, option: str, value: str, message: str, tmp_path: Path) -> None:
+    value = str(tmp_path / value) if "/" in value or "." in value else value
+    result = run("simulate", model, "--data", f"mnist:{mnist}", option, value)
+    assert result.exit_code == 2
+    assert message in result.stderr.splitlines()[-1]
