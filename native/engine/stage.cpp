@@ -164,10 +164,10 @@ void Stage::derive_pool_rows() {
     pool_rows_.assign(conv.channels * row_words, 0);
     for (std::size_t channel = 0; channel < conv.channels; ++channel)
         std::copy_n(rows.data() + channel * words, words, pool_rows_.data() + channel * row_words);
-    row_limits_.resize(first_words_.size() * conv.channels);
+    row_limits_.assign(first_words_.size() * padded_outputs_, -1);
     for (std::size_t c = 0; c < first_words_.size(); ++c) {
         for (std::size_t channel = 0; channel < conv.channels; ++channel)
-            row_limits_[c * conv.channels + channel] = limit(c, channel, {0, words});
+            row_limits_[c * padded_outputs_ + channel] = limit(c, channel, {0, words});
     }
 }
 

@@ -95,9 +95,9 @@ class Stage {
     }
     /// Weights for a dense kernel, lanes interleaved: [lane blocks][words][lanes].
     const Word* group_blocks(std::size_t group) const { return blocks_.data() + group * padded_outputs_ * words; }
-    /// Weights and limits for a pooling kernel: [channels][row_words] and [channels].
+    /// Weights and limits for a pooling kernel: [channels][row_words] and [padded channels].
     const Word* pool_rows() const { return pool_rows_.data(); }
-    const std::int32_t* row_limits(std::size_t c) const { return row_limits_.data() + c * conv.channels; }
+    const std::int32_t* row_limits(std::size_t c) const { return row_limits_.data() + c * padded_outputs_; }
     /// Dense weights for integers, lanes interleaved: [lane blocks][edges][lanes].
     const std::int16_t* group_sign_blocks(std::size_t group) const {
         return sign_blocks_.data() + group * padded_outputs_ * full_fan_in;

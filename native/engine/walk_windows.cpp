@@ -6,7 +6,7 @@
 namespace o3bnn {
 namespace {
 
-/// Collects pooling windows whose neurons, position by position, take the same words, and hands them to the kernel.
+/// Collects pooling windows and hands them to the kernel, as many at a time as it takes.
 class WindowWalk {
   public:
     WindowWalk(const Stage& stage, const Operand& operand, Word* out, Scratch& scratch)
@@ -20,7 +20,6 @@ class WindowWalk {
 
     void run() {
         for (std::size_t wy = 0; wy < stage_.out.height; ++wy) {
-            start_row(wy);
             for (std::size_t wx = 0; wx < stage_.out.width; ++wx) {
                 windows_[pending_++] = {wy, wx};
                 if (pending_ == capacity_) flush();
@@ -33,18 +32,6 @@ class WindowWalk {
     struct Window {
         std::size_t y, x;
     };
-
-    WordRange range(std::size_t y) const { return stage_.dense_words(stage_.border_class(y * stage_.conv.width)); }
-
-    void start_row(std::size_t wy) {
-        const std::size_t top = wy * stage_.pool_stride.rows;
-        if (pending_ > 0) {
-            const std::size_t before = windows_[0].y * stage_.pool_stride.rows;
-            for (std::size_t row = 0; row < stage_.pool_size.rows; ++row) {
-                if (!(range(top + row) == range(before + row))) return flush();
-            }
-        }
-    }
 
     void flush() {
         if (pending_ == 0) return;
@@ -67,8 +54,7 @@ class WindowWalk {
         Word* patch = patches_ + (position * capacity_ + i) * stage_.row_words;
         gather_bits(stage_, operand_.bits, y, x, 0, patch);
         std::fill(patch + stage_.words, patch + stage_.row_words, Word{0});
-        const WordRange words = stage_.dense_words(c);
-        return {patch, stage_.limits(c, 0), stage_.row_limits(c), words.begin, words.end};
+        return {patch, stage_.row_limits(c)};
     }
 
     const Stage& stage_;

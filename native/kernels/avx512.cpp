@@ -88,7 +88,7 @@ void dense_bits(const BinaryDenseTask& task) {
     add_bits(task);
 }
 
-constexpr std::size_t kChannels = kWordBits;  // of a pooling block: one word of the result, and weights that stay in cache
+constexpr std::size_t kChannels = kWordBits;  // of a pooling block: one word of the result
 
 /// Sums of the lanes of eight vectors: lane i of the result is the sum over vector i.
 __m512i sum_lanes(const __m512i (&v)[8]) {
@@ -127,47 +127,49 @@ struct ChannelList {
     }
 };
 
-/// Bits of the open channels, eight at a time: one row of weights each, the words of a row side by side in a vector.
-Word listed_bits(const BinaryPoolTask& task, const PoolTile& tile, std::size_t first, Word open, Word exist) {
-    const ChannelList list(open, tile.row_limits + first, exist);
-    const Word* rows = task.rows + first * task.row_words;
+/// Mismatches of N listed channels, one row of weights each, the words of a row side by side in a vector.
+template <std::size_t N>
+__m512i listed_mismatches(const BinaryPoolTask& task, const Word* patch, const Word* rows, const std::uint8_t* channels) {
     const std::size_t whole = task.words / kLanes * kLanes, rest = task.words - whole;
+    const Word* row[N];
+    __m512i differ[8];
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < 8; ++i) differ[i] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < N; ++i) row[i] = rows + channels[i] * task.row_words;
+    const std::size_t vectors = whole + (rest > kLanes / 2 ? kLanes : 0);
+    for (std::size_t word = 0; word < vectors; word += kLanes) {
+        const __m512i x = _mm512_loadu_si512(patch + word);
+#pragma GCC unroll 8
+        for (std::size_t i = 0; i < N; ++i) {
+            const __m512i mismatches = _mm512_popcnt_epi64(_mm512_xor_si512(x, _mm512_loadu_si512(row[i] + word)));
+            differ[i] = _mm512_add_epi64(differ[i], mismatches);
+        }
+    }
+    if (rest > 0 && rest <= kLanes / 2) {  // half a vector costs half as much where the processor splits vectors
+        const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(patch + whole));
+#pragma GCC unroll 8
+        for (std::size_t i = 0; i < N; ++i) {
+            const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row[i] + whole));
+            const __m256i mismatches = _mm256_popcnt_epi64(_mm256_xor_si256(x, weights));
+            differ[i] = _mm512_add_epi64(differ[i], _mm512_zextsi256_si512(mismatches));
+        }
+    }
+    return sum_lanes(differ);
+}
+
+/// Bits of the open channels of the block from channel `first` on.
+Word listed_bits(const BinaryPoolTask& task, const PoolTile& tile, std::size_t first, Word open, Word exist) {
+    const ChannelList list(open, tile.limits + first, exist);
+    const Word* rows = task.rows + first * task.row_words;
     const auto count = static_cast<std::size_t>(_mm_popcnt_u64(open));
     Word fired = 0;  // in the order of the list
     for (std::size_t at = 0; at < count; at += 8) {
-        const Word* row[8];
-        __m512i differ[8];
-#pragma GCC unroll 8
-        for (std::size_t i = 0; i < 8; ++i) {
-            row[i] = rows + list.channels[at + i] * task.row_words;
-            differ[i] = _mm512_setzero_si512();
-        }
-        for (std::size_t word = 0; word < whole; word += kLanes) {
-            const __m512i patch = _mm512_loadu_si512(tile.patch + word);
-#pragma GCC unroll 8
-            for (int i = 0; i < 8; ++i) {
-                const __m512i mismatches = _mm512_popcnt_epi64(_mm512_xor_si512(patch, _mm512_loadu_si512(row[i] + word)));
-                differ[i] = _mm512_add_epi64(differ[i], mismatches);
-            }
-        }
-        if (rest > kLanes / 2) {
-            const __m512i patch = _mm512_loadu_si512(tile.patch + whole);
-#pragma GCC unroll 8
-            for (int i = 0; i < 8; ++i) {
-                const __m512i mismatches = _mm512_popcnt_epi64(_mm512_xor_si512(patch, _mm512_loadu_si512(row[i] + whole)));
-                differ[i] = _mm512_add_epi64(differ[i], mismatches);
-            }
-        } else if (rest > 0) {  // half a vector costs half as much where the processor splits vectors
-            const __m256i patch = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(tile.patch + whole));
-#pragma GCC unroll 8
-            for (int i = 0; i < 8; ++i) {
-                const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row[i] + whole));
-                const __m256i mismatches = _mm256_popcnt_epi64(_mm256_xor_si256(patch, weights));
-                differ[i] = _mm512_add_epi64(differ[i], _mm512_zextsi256_si512(mismatches));
-            }
-        }
+        const std::uint8_t* channels = list.channels + at;
+        const __m512i mismatches = count - at > 4 ? listed_mismatches<8>(task, tile.patch, rows, channels)
+                                                  : listed_mismatches<4>(task, tile.patch, rows, channels);
         const __m256i limit = _mm256_load_si256(reinterpret_cast<const __m256i*>(list.limits + at));
-        const __mmask8 fires = _mm256_cmple_epi32_mask(_mm512_cvtepi64_epi32(sum_lanes(differ)), limit);
+        const __mmask8 fires = _mm256_cmple_epi32_mask(_mm512_cvtepi64_epi32(mismatches), limit);
         fired |= Word{_cvtmask8_u32(fires)} << at;
     }
     return _pdep_u64(fired, open);
@@ -204,7 +206,7 @@ class PoolBlock {
                 else
                     settle(window, open, listed_bits(task_, tiles[window], first_, open, exist_));
             }
-            flush(tiles);
+            flush();
         }
         for (std::size_t window = 0; window < task_.count; ++window)
             task_.results[window][first_ / kWordBits] = ~(settled_[window] ^ decisive_) & exist_;
@@ -219,9 +221,9 @@ class PoolBlock {
         fired_[pending_++] = 0;
     }
 
-    void flush(const PoolTile* tiles) {
+    void flush() {
         if (pending_ == 0) return;
-        add_bits({dense_, pending_, task_.blocks + first_ * task_.words, task_.words, tiles->begin, tiles->end, channels_});
+        add_bits({dense_, pending_, task_.blocks + first_ * task_.words, task_.words, 0, task_.words, channels_});
         for (std::size_t i = 0; i < pending_; ++i) settle(queued_[i], exist_ & ~settled_[queued_[i]], fired_[i]);
         pending_ = 0;
     }

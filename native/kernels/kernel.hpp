@@ -54,15 +54,13 @@ struct BinaryDenseTask {
 
 /// One neuron position of one pooling window.
 struct PoolTile {
-    const Word* patch;                ///< [row_words], zero beyond the last edge
-    const std::int32_t* limits;       ///< as in BinaryTile
-    const std::int32_t* row_limits;   ///< [channels], limits for mismatches over all words
-    std::size_t begin, end;           ///< words that `limits` is for
+    const Word* patch;           ///< [row_words], zero beyond the last edge
+    const std::int32_t* limits;  ///< as in BinaryTile, for mismatches over all words
 };
 
 /// All channels of up to `tile` pooling windows, none of which share a neuron.
 struct BinaryPoolTask {
-    const PoolTile* tiles;  ///< [positions][count]; the windows at one position have the same begin and end
+    const PoolTile* tiles;  ///< [positions][count]
     std::size_t positions, count;
     Word* const* results;   ///< out, [count][word_count(channels)]: the windows' bits, zero beyond the last channel
     const Word* blocks;     ///< as in BinaryDenseTask

@@ -85,7 +85,7 @@ def _cycles(
     else:
         window = _window_words(work, config, choice, loads)
         busy = window * work.neurons(work.windows) / side_by_side
-        tail = window * work.neurons(length) * (0.5 if strips > 1 else 0.0)
+        tail = window * work.neurons(length) * (1.0 if strips > 1 else 0.0)
     each = max(busy, patches / config.loader_words) + start + tail + _fetch(work, config, choice, slots, bank)
     return choice.passes * each
 

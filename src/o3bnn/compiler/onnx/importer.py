@@ -129,8 +129,8 @@ class _Walk:
             return moving.shape_of(node, symbols[0].shape)
         if key == ("", "Size"):
             return np.array(symbols[0].index.size, np.int64)
-        if key == ("", "Gather") and isinstance(values[0], np.ndarray):
-            return _look_up(node, values[0], symbols[0])
+        if key in (("", "Gather"), ("", "GatherND")) and isinstance(first, np.ndarray):
+            return _look_up(node, first, symbols[0])
         if key in TAILS and isinstance(first, Symbol):
             TAILS[key](node, first, values)
             return Tail(first, node)
@@ -151,6 +151,10 @@ def _look_up(node: Node, table: Array, symbol: Symbol) -> Symbol:
     """A table indexed by pixels."""
     if table.ndim != 1 or node.attributes.get("axis", 0) != 0 or symbol.source.node is not None:
         raise node.error("only a look-up of pixels in a table of one axis is read here")
+    if node.operator == "GatherND":
+        if symbol.shape[-1:] != (1,) or node.attributes.get("batch_dims", 0):
+            raise node.error("its indices must be [..., 1], its batch_dims 0")
+        symbol = symbol.moved(symbol.name, symbol.index[..., 0])
 
     def look_up(indices: Array) -> Array:
         if indices.dtype not in (np.int32, np.int64):

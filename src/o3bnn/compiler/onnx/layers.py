@@ -115,12 +115,15 @@ class Layer(Source):
 
 
 def binary_weights(node: Node, weights: Array) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Signs int8 and magnitude float32 [out] of weights [out, ...], which must be -a_c or +a_c in every channel."""
+    """Signs int8 and magnitude float32 [out] of weights [out, ...], which must be -a_c or +a_c in every channel.
+
+    a_c may be 0: exporters fold a batch norm of gamma 0 into the weights, which leaves a constant channel.
+    """
     if weights.dtype != np.float32:
         raise node.error(f"its weights are {weights.dtype}, not float32")
     flat = np.abs(weights.reshape(len(weights), -1))
     magnitudes = flat.max(axis=1)
-    good = (flat == magnitudes[:, None]).all(axis=1) & (magnitudes > 0) & np.isfinite(magnitudes)
+    good = (flat == magnitudes[:, None]).all(axis=1) & np.isfinite(magnitudes)
     if not np.all(good):
         channel = int(np.flatnonzero(~good)[0])
         found = np.unique(weights[channel])

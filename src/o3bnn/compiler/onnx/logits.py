@@ -81,7 +81,7 @@ def _probe(symbol: Symbol, layer: Layer, channels: slice) -> tuple[Doubles, Floa
     At 2^60 an offset vanishes in rounding, and what is left is the scale, exactly, if there is one multiplication.
     """
     half = (layer.operand.high - layer.operand.low) / 2
-    units = np.array([float(unit) * half for unit in layer.units[channels]])
+    units = np.array([float(unit) * half or 1.0 for unit in layer.units[channels]])  # any, where sums are always 0
     zero = layer.values(np.zeros((len(units), 1), np.int64), 0, channels)
     ends = np.concatenate([np.full_like(zero, HUGE), zero], axis=1)
     found = layer.run(symbol.step, ends, 0, channels).astype(np.float32)

@@ -150,11 +150,12 @@ def _slice(node: Node, constants: Constants) -> Array:
         starts, ends = (_needed(constants, index).reshape(-1).tolist() for index in (1, 2))
         axes = constants[3].tolist() if len(constants) > 3 and constants[3] is not None else list(range(len(starts)))
         steps = constants[4].tolist() if len(constants) > 4 and constants[4] is not None else [1] * len(starts)
-    if any(step < 1 for step in steps):
-        raise ValueError(f"its steps {steps} are not positive")
+    if any(step == 0 for step in steps):
+        raise ValueError("its step is 0")
     slices = [slice(None)] * x.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        slices[axis] = slice(int(start), int(end), int(step))
+        before = step < 0 and end < -x.shape[axis]  # an end before the first element, when it goes backwards
+        slices[axis] = slice(int(start), None if before else int(end), int(step))
     return np.asarray(x[tuple(slices)])
 
 

@@ -82,6 +82,8 @@ def _rough_grid(values: Floats) -> tuple[float, Ints] | None:
 
 def exact_in_float32(unit: Fraction, largest: int) -> bool:
     """Whether float32 holds every multiple of `unit` up to `largest` times it, so that sums never round."""
+    if unit == 0:
+        return True
     numerator = abs(unit.numerator)
     odd = numerator // (numerator & -numerator)
     power_of_two = unit.denominator & (unit.denominator - 1) == 0
