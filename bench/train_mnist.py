@@ -42,9 +42,14 @@ def mnist_mlp() -> nn.Sequential:
     return named(
         encode=PixelEncoding(),
         flatten=nn.Flatten(),
-        **{"fc1": BinaryLinear(784, 512), "bn1": nn.BatchNorm1d(512), "sign1": Sign()},
-        **{"fc2": BinaryLinear(512, 512), "bn2": nn.BatchNorm1d(512), "sign2": Sign()},
-        **{"output": BinaryLinear(512, 10), "logits": LogitScale(10)},
+        fc1=BinaryLinear(784, 512),
+        bn1=nn.BatchNorm1d(512),
+        sign1=Sign(),
+        fc2=BinaryLinear(512, 512),
+        bn2=nn.BatchNorm1d(512),
+        sign2=Sign(),
+        output=BinaryLinear(512, 10),
+        logits=LogitScale(10),
     )
 
 
@@ -52,12 +57,23 @@ def mnist_cnn() -> nn.Sequential:
     """32C3-32C3-P2-64C3-P2-128-10, unpadded, sign before pool."""
     return named(
         encode=PixelEncoding(),
-        **{"conv1": BinaryConv2d(1, 32, 3), "bn1": nn.BatchNorm2d(32), "sign1": Sign()},
-        **{"conv2": BinaryConv2d(32, 32, 3), "bn2": nn.BatchNorm2d(32), "sign2": Sign(), "pool2": nn.MaxPool2d(2)},
-        **{"conv3": BinaryConv2d(32, 64, 3), "bn3": nn.BatchNorm2d(64), "sign3": Sign(), "pool3": nn.MaxPool2d(2)},
+        conv1=BinaryConv2d(1, 32, 3),
+        bn1=nn.BatchNorm2d(32),
+        sign1=Sign(),
+        conv2=BinaryConv2d(32, 32, 3),
+        bn2=nn.BatchNorm2d(32),
+        sign2=Sign(),
+        pool2=nn.MaxPool2d(2),
+        conv3=BinaryConv2d(32, 64, 3),
+        bn3=nn.BatchNorm2d(64),
+        sign3=Sign(),
+        pool3=nn.MaxPool2d(2),
         flatten=nn.Flatten(),
-        **{"fc1": BinaryLinear(1600, 128), "bn4": nn.BatchNorm1d(128), "sign4": Sign()},
-        **{"output": BinaryLinear(128, 10), "logits": LogitScale(10)},
+        fc1=BinaryLinear(1600, 128),
+        bn4=nn.BatchNorm1d(128),
+        sign4=Sign(),
+        output=BinaryLinear(128, 10),
+        logits=LogitScale(10),
     )
 
 
@@ -91,7 +107,10 @@ def train(model: nn.Sequential, images: Tensor, labels: Tensor, epochs: int, see
             schedule.step()
             clip_latent_weights(model)
             total += loss.item() * len(batch)
-        print(f"  epoch {epoch + 1}/{epochs}: loss {total / len(images):.4f}, {time.perf_counter() - start:.0f} s", flush=True)
+        print(
+            f"  epoch {epoch + 1}/{epochs}: loss {total / len(images):.4f}, {time.perf_counter() - start:.0f} s",
+            flush=True,
+        )
     model.eval()
 
 

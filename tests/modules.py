@@ -49,7 +49,11 @@ def build(spec: Spec) -> tuple[nn.Sequential, list[nn.Sequential]]:
         features, flat = width, True
     head = LogitScale(spec.classes)
     randomize_norm(head, features, 1.0, spec.seed + 99)
-    tail = [BinaryLinear(features, spec.classes), head] if flat else [nn.Flatten(), BinaryLinear(features, spec.classes), head]
+    tail = (
+        [BinaryLinear(features, spec.classes), head]
+        if flat
+        else [nn.Flatten(), BinaryLinear(features, spec.classes), head]
+    )
     model = nn.Sequential(PixelEncoding(torch.from_numpy(values)), *blocks, *tail)
     return model.eval(), blocks
 

@@ -92,7 +92,7 @@ def conv_specs(draw: st.DrawFn, in_channels: int, kernel: int | None, pool: obje
 
 @st.composite
 def specs(draw: st.DrawFn, kernel: int | None = None, pool: object = "any", small: bool = False) -> Spec:
-    """Random networks; `kernel` and `pool` fix those of the first convolution, `small` keeps channels at 64 and below."""
+    """Random networks; `kernel` and `pool` fix those of the first convolution, `small` keeps channels to 64."""
     reach = 3 if kernel is None else kernel
     image = (
         draw(st.integers(max(1, reach - 2), reach + 8)),

@@ -66,7 +66,9 @@ def test_same_bits_everywhere(kernel, pool):
 
 def test_the_gate_meets_every_value_it_promises():
     """The strategies draw every kernel, stride, padding mode, channel count, pool and order somewhere in the gate."""
-    seen = {name: set() for name in ("kernel", "stride", "padding_mode", "channels", "pool", "order", "remainder", "groups")}
+    seen = {
+        name: set() for name in ("kernel", "stride", "padding_mode", "channels", "pool", "order", "remainder", "groups")
+    }
 
     def collect(spec):
         shape = spec.image

@@ -1,5 +1,5 @@
-// The module o3bnn._simulator. Arrays come from a validated network and mapping; their sizes are checked here once more,
-// because memory safety rests on them.
+// The module o3bnn._simulator. Arrays come from a validated network and mapping; their sizes are checked here once
+// more, because memory safety rests on them.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
@@ -55,19 +55,22 @@ void check_config(const Config& c) {
     require(c.dram_bits >= 1 && c.dram_latency >= 0 && c.burst_words >= 1 && c.stream_words >= 0, "DRAM out of range");
 }
 
-Config make_config(const std::array<int, 8>& sizes, const std::array<bool, 5>& switches, const std::array<int, 4>& memory) {
+Config make_config(const std::array<int, 8>& sizes, const std::array<bool, 5>& switches,
+                   const std::array<int, 4>& memory) {
     Config c;
     c.pes = sizes[0], c.word = sizes[1], c.stations = sizes[2], c.latency = sizes[3], c.depth = sizes[4];
     c.bounds_words = sizes[5], c.loader_words = sizes[6], c.slot_words = sizes[7];
-    c.speculate = switches[0], c.lockstep = switches[1], c.prune = switches[2], c.round_robin = switches[3], c.sharp = switches[4];
+    c.speculate = switches[0], c.lockstep = switches[1], c.prune = switches[2], c.round_robin = switches[3],
+    c.sharp = switches[4];
     c.dram_bits = memory[0], c.dram_latency = memory[1], c.burst_words = memory[2], c.stream_words = memory[3];
     check_config(c);
     return c;
 }
 
 void check_geometry(const StagePlan& s) {
-    for (const int size : {s.in_rows, s.in_columns, s.in_channels, s.rows, s.columns, s.channels, s.kernel.rows, s.kernel.columns,
-                           s.stride.rows, s.stride.columns, s.pool.rows, s.pool.columns, s.pool_stride.rows, s.pool_stride.columns, s.groups, s.edge_words})
+    for (const int size : {s.in_rows, s.in_columns, s.in_channels, s.rows, s.columns, s.channels, s.kernel.rows,
+                           s.kernel.columns, s.stride.rows, s.stride.columns, s.pool.rows, s.pool.columns,
+                           s.pool_stride.rows, s.pool_stride.columns, s.groups, s.edge_words})
         require(between(size, 1, 1 << 24), "a size is out of range");
     require(s.top >= 0 && s.left >= 0 && between(s.planes, 1, 16), "padding or planes out of range");
     require(std::int64_t{s.in_rows} * s.in_columns * s.in_channels <= 1 << 27, "the input map is too large");
@@ -76,10 +79,10 @@ void check_geometry(const StagePlan& s) {
     require(s.pool.rows <= s.rows && s.pool.columns <= s.columns, "the pool does not fit");
 }
 
-void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::array<Pair, 5>& shape, int groups, int planes, int edge_words,
-               const std::array<bool, 3>& flags, const Array<const Word, 1>& weights, const Array<const Word, 2>& exists,
-               const Array<const std::int64_t, 2>& thresholds, const Array<const std::uint8_t, 1>& decisive,
-               const Array<const int, 1>& class_map) {
+void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::array<Pair, 5>& shape, int groups,
+               int planes, int edge_words, const std::array<bool, 3>& flags, const Array<const Word, 1>& weights,
+               const Array<const Word, 2>& exists, const Array<const std::int64_t, 2>& thresholds,
+               const Array<const std::uint8_t, 1>& decisive, const Array<const int, 1>& class_map) {
     StagePlan s;
     s.in_rows = in[0], s.in_columns = in[1], s.in_channels = in[2];
     s.rows = conv[0], s.columns = conv[1], s.channels = conv[2];
@@ -93,19 +96,23 @@ void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::
     check_geometry(s);
     const auto limbs = static_cast<std::size_t>(builder.config.limbs());
     const auto channels = static_cast<std::size_t>(s.channels), words = static_cast<std::size_t>(edge_words);
-    require((s.in_channels / groups) * static_cast<std::int64_t>(s.kernel.rows) * s.kernel.columns <= std::int64_t{edge_words} * builder.config.word,
+    require((s.in_channels / groups) * static_cast<std::int64_t>(s.kernel.rows) * s.kernel.columns <=
+                std::int64_t{edge_words} * builder.config.word,
             "the edge words do not hold the kernel");
     require(weights.size() == channels * words * limbs, "weights have another size");
     require(exists.shape(0) >= 1 && exists.shape(1) == words * limbs, "edge masks have another shape");
     require(thresholds.shape(0) == exists.shape(0) && thresholds.shape(1) == channels, "thresholds have another shape");
     require(decisive.size() == channels, "decisive bits have another size");
-    require(class_map.size() == static_cast<std::size_t>(s.rows) * static_cast<std::size_t>(s.columns), "the class map has another size");
+    require(class_map.size() == static_cast<std::size_t>(s.rows) * static_cast<std::size_t>(s.columns),
+            "the class map has another size");
     s.weights = copy_of(weights), s.exists = copy_of(exists), s.thresholds = copy_of(thresholds);
     s.decisive = copy_of(decisive), s.class_map = copy_of(class_map);
-    for (const int c : s.class_map) require(c >= 0 && static_cast<std::size_t>(c) < exists.shape(0), "a border class is out of range");
+    for (const int c : s.class_map)
+        require(c >= 0 && static_cast<std::size_t>(c) < exists.shape(0), "a border class is out of range");
     if (!builder.stages.empty()) {
         const StagePlan& last = builder.stages.back();
-        require(!last.output && std::int64_t{last.windows()} * last.channels == std::int64_t{s.in_rows} * s.in_columns * s.in_channels,
+        require(!last.output && std::int64_t{last.windows()} * last.channels ==
+                                    std::int64_t{s.in_rows} * s.in_columns * s.in_channels,
                 "the stage does not fit its input");
     }
     builder.stages.push_back(std::move(s));
@@ -122,32 +129,52 @@ void add_pass(Builder& builder, int groups, const Array<const int, 2>& channels,
     pass.resident = resident;
     pass.strip = strip;
     require(strip >= 0 && (strip == 0) == stage.overlaps(), "a strip is needed unless pools overlap");
-    require(groups >= 1 && pass.lanes >= 1 && pass.slots >= 1 && std::int64_t{groups} * pass.lanes <= builder.config.pes,
-            "groups and lanes do not fit the PEs");
+    require(
+        groups >= 1 && pass.lanes >= 1 && pass.slots >= 1 && std::int64_t{groups} * pass.lanes <= builder.config.pes,
+        "groups and lanes do not fit the PEs");
     for (const int c : pass.channels) require(between(c, -1, stage.channels - 1), "a channel is out of range");
     stage.passes.push_back(std::move(pass));
 }
 
 nb::dict to_dict(const Counters& c) {
     nb::dict d;
-    const std::pair<const char*, std::int64_t> values[] = {
-        {"cycles", c.cycles}, {"passes", c.passes}, {"useful_words", c.useful_words}, {"overrun_words", c.overrun_words},
-        {"squashed_words", c.squashed_words}, {"halo_words", c.halo_words}, {"dense", c.dense}, {"evaluated", c.evaluated},
-        {"constant", c.constant}, {"threshold_high", c.high}, {"threshold_low", c.low}, {"pooling", c.pooling},
-        {"wasted", c.wasted}, {"neurons", c.neurons}, {"squashed_neurons", c.squashed_neurons}, {"windows", c.windows},
-        {"slot_writes", c.slot_writes}, {"map_reads", c.map_reads}, {"map_write_bits", c.map_write_bits},
-        {"weight_writes", c.weight_writes}, {"dram_weight_bits", c.dram_weight_bits}, {"dram_map_bits", c.dram_map_bits},
-        {"station_cycles", c.station_cycles}, {"slot_word_cycles", c.slot_word_cycles}, {"slot_words_peak", c.slot_words_peak}};
+    const std::pair<const char*, std::int64_t> values[] = {{"cycles", c.cycles},
+                                                           {"passes", c.passes},
+                                                           {"useful_words", c.useful_words},
+                                                           {"overrun_words", c.overrun_words},
+                                                           {"squashed_words", c.squashed_words},
+                                                           {"halo_words", c.halo_words},
+                                                           {"dense", c.dense},
+                                                           {"evaluated", c.evaluated},
+                                                           {"constant", c.constant},
+                                                           {"threshold_high", c.high},
+                                                           {"threshold_low", c.low},
+                                                           {"pooling", c.pooling},
+                                                           {"wasted", c.wasted},
+                                                           {"neurons", c.neurons},
+                                                           {"squashed_neurons", c.squashed_neurons},
+                                                           {"windows", c.windows},
+                                                           {"slot_writes", c.slot_writes},
+                                                           {"map_reads", c.map_reads},
+                                                           {"map_write_bits", c.map_write_bits},
+                                                           {"weight_writes", c.weight_writes},
+                                                           {"dram_weight_bits", c.dram_weight_bits},
+                                                           {"dram_map_bits", c.dram_map_bits},
+                                                           {"station_cycles", c.station_cycles},
+                                                           {"slot_word_cycles", c.slot_word_cycles},
+                                                           {"slot_words_peak", c.slot_words_peak}};
     for (const auto& [name, value] : values) d[name] = value;
     d["stalls"] = std::vector<std::int64_t>(c.stalls.begin(), c.stalls.end());
     d["channel_words"] = c.channel_words;
     return d;
 }
 
-nb::tuple run(const Builder& builder, const Array<const std::uint16_t, 1>& image, Cycle first, Cycle last, std::size_t limit) {
+nb::tuple run(const Builder& builder, const Array<const std::uint16_t, 1>& image, Cycle first, Cycle last,
+              std::size_t limit) {
     require(!builder.stages.empty() && builder.stages.back().output, "there is no output stage");
     const StagePlan& stage = builder.stages.front();
-    require(image.size() == static_cast<std::size_t>(stage.in_rows) * static_cast<std::size_t>(stage.in_columns) * static_cast<std::size_t>(stage.in_channels),
+    require(image.size() == static_cast<std::size_t>(stage.in_rows) * static_cast<std::size_t>(stage.in_columns) *
+                                static_cast<std::size_t>(stage.in_channels),
             "the image has another size");
     const Map pixels = copy_of(image);
     Result result;
@@ -158,12 +185,14 @@ nb::tuple run(const Builder& builder, const Array<const std::uint16_t, 1>& image
         result = Machine(builder.config, builder.stages).run(pixels, trace);
     }
     nb::list maps, counters;
-    for (const Map& map : result.maps) maps.append(array_of(std::vector<std::uint8_t>(map.begin(), map.end()), {map.size()}));
+    for (const Map& map : result.maps)
+        maps.append(array_of(std::vector<std::uint8_t>(map.begin(), map.end()), {map.size()}));
     for (const Counters& c : result.counters) counters.append(to_dict(c));
     std::vector<std::int64_t> events;
     for (const TraceEvent& e : result.events)
-        for (const std::int64_t v : {e.cycle, static_cast<std::int64_t>(e.kind), std::int64_t{e.stage}, std::int64_t{e.pe}, std::int64_t{e.window},
-                                     std::int64_t{e.position}, std::int64_t{e.channel}, std::int64_t{e.value}, e.neuron})
+        for (const std::int64_t v : {e.cycle, static_cast<std::int64_t>(e.kind), std::int64_t{e.stage},
+                                     std::int64_t{e.pe}, std::int64_t{e.window}, std::int64_t{e.position},
+                                     std::int64_t{e.channel}, std::int64_t{e.value}, e.neuron})
             events.push_back(v);
     const std::size_t count = result.events.size();
     return nb::make_tuple(maps, result.sums, counters, array_of(std::move(events), {count, 9}));
@@ -178,12 +207,12 @@ NB_MODULE(_simulator, m) {
     nb::class_<Builder>(m, "Machine")
         .def(
             "__init__",
-            [](Builder* b, const std::array<int, 8>& sizes, const std::array<bool, 5>& switches, const std::array<int, 4>& memory) {
-                new (b) Builder{make_config(sizes, switches, memory), {}};
-            },
+            [](Builder* b, const std::array<int, 8>& sizes, const std::array<bool, 5>& switches,
+               const std::array<int, 4>& memory) { new (b) Builder{make_config(sizes, switches, memory), {}}; },
             "sizes"_a, "switches"_a, "memory"_a)
-        .def("add_stage", &add_stage, nb::kw_only(), "in_shape"_a, "conv_shape"_a, "shape"_a, "groups"_a, "planes"_a, "edge_words"_a, "flags"_a,
-             "weights"_a.noconvert(), "exists"_a.noconvert(), "thresholds"_a.noconvert(), "decisive"_a.noconvert(), "class_map"_a.noconvert())
+        .def("add_stage", &add_stage, nb::kw_only(), "in_shape"_a, "conv_shape"_a, "shape"_a, "groups"_a, "planes"_a,
+             "edge_words"_a, "flags"_a, "weights"_a.noconvert(), "exists"_a.noconvert(), "thresholds"_a.noconvert(),
+             "decisive"_a.noconvert(), "class_map"_a.noconvert())
         .def("add_pass", &add_pass, nb::kw_only(), "groups"_a, "channels"_a.noconvert(), "resident"_a, "strip"_a)
         .def("run", &run, nb::kw_only(), "image"_a.noconvert(), "first"_a, "last"_a, "limit"_a);
 }

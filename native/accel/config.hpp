@@ -40,13 +40,13 @@ struct StagePlan {
     int in_rows = 0, in_columns = 0, in_channels = 0, rows = 0, columns = 0, channels = 0;
     Extent kernel, stride, pool, pool_stride;
     int top = 0, left = 0, groups = 1, planes = 1, edge_words = 0;
-    bool output = false;                   ///< sums rather than bits
+    bool output = false;                           ///< sums rather than bits
     bool spilled_in = false, spilled_out = false;  ///< its maps live in DRAM
-    std::vector<Word> weights;             ///< [channels][edge_words][limbs]
-    std::vector<Word> exists;              ///< [classes][edge_words][limbs]
-    std::vector<std::int64_t> thresholds;  ///< [classes][channels]
-    std::vector<std::uint8_t> decisive;    ///< [channels]
-    std::vector<int> class_map;            ///< [rows][columns]
+    std::vector<Word> weights;                     ///< [channels][edge_words][limbs]
+    std::vector<Word> exists;                      ///< [classes][edge_words][limbs]
+    std::vector<std::int64_t> thresholds;          ///< [classes][channels]
+    std::vector<std::uint8_t> decisive;            ///< [channels]
+    std::vector<int> class_map;                    ///< [rows][columns]
     std::vector<PassPlan> passes;
 
     int out_rows() const { return (rows - pool.rows) / pool_stride.rows + 1; }
@@ -64,7 +64,8 @@ struct Counters {
     std::int64_t useful_words = 0, overrun_words = 0, squashed_words = 0, halo_words = 0;
     std::int64_t dense = 0, evaluated = 0, constant = 0, high = 0, low = 0, pooling = 0, wasted = 0;  // edges
     std::int64_t neurons = 0, squashed_neurons = 0, windows = 0;
-    std::int64_t slot_writes = 0, map_reads = 0, map_write_bits = 0, weight_writes = 0, dram_weight_bits = 0, dram_map_bits = 0;
+    std::int64_t slot_writes = 0, map_reads = 0, map_write_bits = 0, weight_writes = 0, dram_weight_bits = 0,
+                 dram_map_bits = 0;
     std::int64_t station_cycles = 0, slot_word_cycles = 0, slot_words_peak = 0;
     std::array<std::int64_t, kStalls> stalls{};
     std::vector<std::int64_t> channel_words;  ///< useful words of each channel

@@ -14,10 +14,7 @@ bool Decide::operate(Pe& pe, Cycle now) {
             release(pe, n);
             if (state_.config.lockstep) --state_.groups[static_cast<std::size_t>(pe.group)].step.running;
         }
-        if (state_.trace.on(now)) {
-            const Group& g = state_.groups[static_cast<std::size_t>(pe.group)];
-            state_.trace.add({now, Event::decide, state_.stage, pe.index, state_.stage_window(g, n.window), n.position, state_.channel(pe, n.slot), n.value.bit, n.id});
-        }
+        state_.record(now, Event::decide, pe, n, n.value.bit);
         account(pe, n);
         scoreboard_.known(pe, n, n.value.bit, now);
     }
@@ -34,7 +31,8 @@ void Decide::account(const Pe& pe, const Neuron& n) {
         const std::int64_t score = n.value.scores[static_cast<std::size_t>(n.value.words)];
         state_.sums[static_cast<std::size_t>(channel)] = 2 * score - n.value.edges;
     }
-    std::uint8_t& claimed = state_.claimed[static_cast<std::size_t>((n.row * plan.columns + n.column) * plan.channels + channel)];
+    std::uint8_t& claimed =
+        state_.claimed[static_cast<std::size_t>((n.row * plan.columns + n.column) * plan.channels + channel)];
     if (claimed) {  // T5: a neuron that two groups read
         c.halo_words += n.value.decided_at;
         c.wasted += n.value.decided_edges;

@@ -36,7 +36,8 @@ bool Dispatch::start_next(Pe& pe, Group& g, int window, int slot, bool speculati
     const StagePlan& plan = state_.layer.plan();
     const int row = state_.window_row(g, window), column = state_.window_column(g, window);
     int position = 0;
-    while (state_.status(g, pe, row + position / plan.pool.columns, column + position % plan.pool.columns, slot) != kUnvisited)
+    while (state_.status(g, pe, row + position / plan.pool.columns, column + position % plan.pool.columns, slot) !=
+           kUnvisited)
         ++position;
     start(pe, g, window, position, slot, speculative, now);
     return true;
@@ -59,8 +60,7 @@ bool Dispatch::start(Pe& pe, Group& g, int window, int position, int slot, bool 
     n.issued = n.known = 0;
     n.id = state_.next_neuron++;
     state_.layer.evaluate(g.ring[state_.ring(window)].patch, position, state_.channel(pe, slot), n.value);
-    if (state_.trace.on(now))
-        state_.trace.add({now, Event::dispatch, state_.stage, pe.index, state_.stage_window(g, window), position, state_.channel(pe, slot), speculative, n.id});
+    state_.record(now, Event::dispatch, pe, n, speculative);
     if (state_.config.prune && state_.config.sharp && !plan.output)
         pe.bounds_until = now + (n.value.words + state_.config.bounds_words - 1) / state_.config.bounds_words;
     const int index = static_cast<int>(&n - pe.pool.data());
@@ -97,9 +97,13 @@ bool Dispatch::operate(Group& g, Cycle now) {
     while (next.window < state_.last_active(g)) {
         g.step = next;
         switch (start_step(g, now)) {
-            case StepResult::waits: return false;
-            case StepResult::started: advance(g.step, state_.layer.plan().positions(), state_.plan.slots); return true;
-            case StepResult::empty: break;
+            case StepResult::waits:
+                return false;
+            case StepResult::started:
+                advance(g.step, state_.layer.plan().positions(), state_.plan.slots);
+                return true;
+            case StepResult::empty:
+                break;
         }
         advance(next, state_.layer.plan().positions(), state_.plan.slots);
         if (next.window >= g.oldest + state_.config.depth) break;

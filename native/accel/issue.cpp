@@ -20,7 +20,8 @@ Neuron* Issue::select(Pe& pe, Cycle now, bool& starved) {
     Neuron *best = nullptr, *after = nullptr, *waiting = nullptr;
     for (const int s : pe.stations) {
         Neuron& n = pe.pool[static_cast<std::size_t>(s)];
-        if (!state_.plan.resident && !state_.weights.arrived(state_.pass, pe.lane, n.slot, state_.layer.word_index(n.border, n.issued))) {
+        if (!state_.plan.resident &&
+            !state_.weights.arrived(state_.pass, pe.lane, n.slot, state_.layer.word_index(n.border, n.issued))) {
             starved = true;
             continue;
         }
@@ -38,7 +39,9 @@ Neuron* Issue::select(Pe& pe, Cycle now, bool& starved) {
 }
 
 bool Issue::ready(Neuron& n, Cycle now) const {
-    const auto age = [&] { return static_cast<std::uint32_t>(now) - n.times[static_cast<std::size_t>(n.known % kIssueRing)]; };
+    const auto age = [&] {
+        return static_cast<std::uint32_t>(now) - n.times[static_cast<std::size_t>(n.known % kIssueRing)];
+    };
     while (n.known < n.issued && age() >= static_cast<std::uint32_t>(state_.config.latency)) ++n.known;
     if (n.known == n.issued || !state_.config.prune || state_.layer.plan().output) return true;
     return n.issued <= n.value.decided_at && !n.value.may_decide(n.known, n.issued);
@@ -49,10 +52,7 @@ void Issue::execute(Pe& pe, Neuron& n, Cycle now) {
     ++n.issued;
     pe.last_issued = n.id;
     state_.weights.issued(state_.pass, pe.index, pe.lane, n.slot);
-    if (state_.trace.on(now)) {
-        const Group& g = state_.groups[static_cast<std::size_t>(pe.group)];
-        state_.trace.add({now, Event::issue, state_.stage, pe.index, state_.stage_window(g, n.window), n.position, state_.channel(pe, n.slot), n.issued - 1, n.id});
-    }
+    state_.record(now, Event::issue, pe, n, n.issued - 1);
     if (n.issued == n.value.decided_at) {
         pe.pipe.push_back({now + state_.config.latency, static_cast<int>(&n - pe.pool.data())});
         n.queued = true;
@@ -79,7 +79,8 @@ Stall Issue::reason(const Pe& pe, bool starved) const {
     }
     if (left > 0) return available ? (state_.config.lockstep && !pe.pipe.empty() ? kDecision : kDispatch) : kDecision;
     const bool more = !state_.exhausted(g);
-    if (more && g.loaded < g.oldest + state_.config.depth) return g.remaining < 0 && g.oldest < g.loaded ? kImbalance : kWindow;
+    if (more && g.loaded < g.oldest + state_.config.depth)
+        return g.remaining < 0 && g.oldest < g.loaded ? kImbalance : kWindow;
     if (more || g.oldest + state_.config.depth < g.loaded) return kImbalance;
     return pe.pipe.empty() ? kDrain : kDecision;
 }

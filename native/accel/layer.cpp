@@ -83,7 +83,8 @@ void Layer::gather(const Map& map, int window, Patch& patch) const {
     for (int p = 0; p < plan_.positions(); ++p) {
         const int y = row + p / plan_.pool.columns, x = column + p % plan_.pool.columns;
         patch.classes[at(p)] = border(y, x);
-        for (int g = 0; g < plan_.groups; ++g) gather_position(map, y, x, g, &patch.bits[at((p * plan_.groups + g) * size)]);
+        for (int g = 0; g < plan_.groups; ++g)
+            gather_position(map, y, x, g, &patch.bits[at((p * plan_.groups + g) * size)]);
     }
 }
 
@@ -201,7 +202,8 @@ int Layer::patch_words(int window) const {
 
 int Layer::shared_words(int window) const {
     if (window % plan_.out_columns() == 0) return 0;
-    const int left = window % plan_.out_columns() * plan_.pool_stride.columns, before = left - plan_.pool_stride.columns;
+    const int left = window % plan_.out_columns() * plan_.pool_stride.columns,
+              before = left - plan_.pool_stride.columns;
     const Span now = aligned() ? input_columns(window) : Span{left, left + plan_.pool.columns};
     const Span old = aligned() ? input_columns(window - 1) : Span{before, before + plan_.pool.columns};
     int words = 0;

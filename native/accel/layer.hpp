@@ -14,12 +14,13 @@ struct Patch {
     std::vector<int> classes;
 };
 
-/// What evaluating a neuron word by word would show; `words` and all indices count existing words (T1), planes included.
+/// What evaluating a neuron word by word would show; `words` and all indices count existing words (T1), planes
+/// included.
 struct Evaluation {
     int words = 0, decided_at = 0;
     bool bit = false;
     std::int64_t threshold = 0, edges = 0, decided_edges = 0;
-    std::vector<std::int64_t> scores;  ///< after 0 .. decided_at words
+    std::vector<std::int64_t> scores;     ///< after 0 .. decided_at words
     std::vector<std::int64_t> low, high;  ///< bounds of what remains after 0 .. words words (sharp bounds)
     const std::int64_t* most = nullptr;   ///< the upper bounds in use
     const std::int64_t* least = nullptr;
@@ -50,7 +51,9 @@ class Layer {
     std::int64_t edges_after(int border, int words) const {
         return classes_[static_cast<std::size_t>(border)].edges[static_cast<std::size_t>(words)];
     }
-    int words(int border) const { return static_cast<int>(classes_[static_cast<std::size_t>(border)].index.size()) * plan_.planes; }
+    int words(int border) const {
+        return static_cast<int>(classes_[static_cast<std::size_t>(border)].index.size()) * plan_.planes;
+    }
     int max_words() const { return max_words_; }
 
     /// -1, or the bit of a neuron that is constant (T4).

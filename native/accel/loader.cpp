@@ -44,7 +44,8 @@ bool Loader::finish_loaded(Group& g, Cycle now) {
         if (g.remaining > 0) return progress;
         scoreboard_.open(g, g.loaded);
         if (state_.trace.on(now))
-            state_.trace.add({now, Event::load, state_.stage, g.index, state_.stage_window(g, g.loaded), 0, -1, g.end[static_cast<std::size_t>(g.loaded)], -1});
+            state_.trace.add({now, Event::load, state_.stage, g.index, state_.stage_window(g, g.loaded), 0, -1,
+                              g.end[static_cast<std::size_t>(g.loaded)], -1});
         ++g.loaded;
         g.remaining = -1;
         progress = true;
@@ -55,7 +56,8 @@ bool Loader::finish_loaded(Group& g, Cycle now) {
 /// T19, T20: whether the next window may be loaded.
 bool Loader::begin(Group& g) {
     const int next = g.loaded;
-    if (state_.exhausted(g) || next > g.oldest + state_.config.depth || next - g.retired >= state_.ring_size()) return false;
+    if (state_.exhausted(g) || next > g.oldest + state_.config.depth || next - g.retired >= state_.ring_size())
+        return false;
     const auto w = static_cast<std::size_t>(next);
     if (w == g.windows.size()) {
         const int held = g.oldest < next ? g.end[w - 1] - g.begin[static_cast<std::size_t>(g.oldest)] : 0;

@@ -16,7 +16,8 @@ WeightStream make_stream(const Config& config, const std::vector<StagePlan>& sta
 }
 
 /// Edges of all neurons that a window reads, of the constant ones (where machines prune) and of those never evaluated.
-void count_edges(const Layer& layer, const Config& config, const std::vector<std::uint8_t>& evaluated, Counters& counters) {
+void count_edges(const Layer& layer, const Config& config, const std::vector<std::uint8_t>& evaluated,
+                 Counters& counters) {
     const StagePlan& plan = layer.plan();
     for (int y = 0; y < plan.rows; ++y) {
         for (int x = 0; x < plan.columns; ++x) {
@@ -55,7 +56,8 @@ Result Machine::run(const Map& image, Trace trace) const {
         Map out(at(plan.windows()) * at(plan.channels), 0);
         result.sums.assign(plan.output ? at(plan.channels) : 0, 0);
         for (const PassPlan& pass_plan : plan.passes) {
-            State state{config_, layers_[s], pass_plan, stream, dram, counters, trace, static_cast<int>(s), pass, in, out, result.sums, claimed, next_neuron};
+            State state{config_, layers_[s], pass_plan, stream,      dram,    counters,   trace, static_cast<int>(s),
+                        pass,    in,         out,       result.sums, claimed, next_neuron};
             stream.start(pass, counters);
             prepare(state);
             run_pass(state, now);
@@ -94,7 +96,8 @@ void Machine::run_pass(State& state, Cycle& now) const {
         if (retire.finished()) break;
         if (progress) last_progress = now;
         if (now - last_progress >= kPatience)
-            throw Deadlock("no progress for " + std::to_string(kPatience) + " cycles at cycle " + std::to_string(now) + "\n" + describe(state));
+            throw Deadlock("no progress for " + std::to_string(kPatience) + " cycles at cycle " + std::to_string(now) +
+                           "\n" + describe(state));
     }
     ++now;
     state.counters.cycles += now - first;

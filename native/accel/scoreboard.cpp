@@ -33,7 +33,8 @@ void Scoreboard::for_each_window(const Group& g, const Neuron& n, Visit visit) c
         return;
     }
     const int first_row = std::max(0, n.row - plan.pool.rows + plan.pool_stride.rows) / plan.pool_stride.rows;
-    const int first_column = std::max(0, n.column - plan.pool.columns + plan.pool_stride.columns) / plan.pool_stride.columns;
+    const int first_column =
+        std::max(0, n.column - plan.pool.columns + plan.pool_stride.columns) / plan.pool_stride.columns;
     const int last_row = std::min(n.row / plan.pool_stride.rows, plan.out_rows() - 1);
     const int last_column = std::min(n.column / plan.pool_stride.columns, plan.out_columns() - 1);
     for (int y = first_row; y <= last_row; ++y) {
@@ -147,8 +148,7 @@ void Scoreboard::squash(Pe& pe, Group& g, Neuron& n, Cycle now) {
     state_.counters.squashed_words += n.issued;
     state_.counters.wasted += state_.layer.edges_after(n.border, n.issued);
     ++state_.counters.squashed_neurons;
-    if (state_.trace.on(now))
-        state_.trace.add({now, Event::squash, state_.stage, pe.index, state_.stage_window(g, n.window), n.position, state_.channel(pe, n.slot), n.issued, n.id});
+    state_.record(now, Event::squash, pe, n, n.issued);
     n.dead = n.queued;
     if (!n.queued) retire_neuron(pe, n);
 }

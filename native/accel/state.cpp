@@ -36,7 +36,8 @@ void mark_constants(const State& state, int first_row, std::vector<std::uint8_t>
     for (int y = 0; y < rows; ++y) {
         for (int x = 0; x < plan.columns; ++x) {
             const auto& code = codes[at(state.layer.border(first_row + y, x))];
-            std::copy(code.begin(), code.end(), status.begin() + std::ptrdiff_t{y * plan.columns + x} * state.per_position());
+            std::copy(code.begin(), code.end(),
+                      status.begin() + std::ptrdiff_t{y * plan.columns + x} * state.per_position());
         }
     }
 }
@@ -56,7 +57,8 @@ void take_chunk(State& state, Group& g) {
     state.next_window = first + count;
     if (count == 0) return;
     g.first_row = state.window_row(g, 0);
-    state.statuses.push_back(make_status(state, g.first_row, state.window_row(g, count - 1) + plan.pool.rows - g.first_row));
+    state.statuses.push_back(
+        make_status(state, g.first_row, state.window_row(g, count - 1) + plan.pool.rows - g.first_row));
 }
 
 Pe make_pe(const State& state, int index) {
@@ -105,10 +107,12 @@ void prepare(State& state) {
 std::string describe(const State& state) {
     std::string text = "stage " + std::to_string(state.stage) + ", pass " + std::to_string(state.pass) + "\n";
     for (const Group& g : state.groups) {
-        text += "loader and scoreboard of group " + std::to_string(g.index) + ": windows " + std::to_string(g.windows.size()) + ", retired " +
-                std::to_string(g.retired) + ", oldest " + std::to_string(g.oldest) + ", loaded " + std::to_string(g.loaded) +
-                ", words to load " + std::to_string(g.remaining) + ", step (" + std::to_string(g.step.window) + ", " +
-                std::to_string(g.step.position) + ", " + std::to_string(g.step.slot) + ") running " + std::to_string(g.step.running) + "\n";
+        text += "loader and scoreboard of group " + std::to_string(g.index) + ": windows " +
+                std::to_string(g.windows.size()) + ", retired " + std::to_string(g.retired) + ", oldest " +
+                std::to_string(g.oldest) + ", loaded " + std::to_string(g.loaded) + ", words to load " +
+                std::to_string(g.remaining) + ", step (" + std::to_string(g.step.window) + ", " +
+                std::to_string(g.step.position) + ", " + std::to_string(g.step.slot) + ") running " +
+                std::to_string(g.step.running) + "\n";
     }
     for (const Pe& pe : state.pes) {
         text += "PE " + std::to_string(pe.index) + ": " + std::to_string(pe.stations.size()) + " stations busy, " +
@@ -116,7 +120,8 @@ std::string describe(const State& state) {
         for (const int s : pe.stations) {
             const Neuron& n = pe.pool[at(s)];
             text += "; window " + std::to_string(n.window) + " position " + std::to_string(n.position) + " slot " +
-                    std::to_string(n.slot) + " issued " + std::to_string(n.issued) + " of " + std::to_string(n.value.words);
+                    std::to_string(n.slot) + " issued " + std::to_string(n.issued) + " of " +
+                    std::to_string(n.value.words);
         }
         text += "\n";
     }

@@ -32,11 +32,12 @@ struct Outcome {
 struct Pe {
     int index = 0, group = 0, lane = 0, channels = 0;
     std::vector<Neuron> pool;
-    std::vector<int> idle;                     ///< places in the pool that hold none
-    std::vector<int> stations;                 ///< neurons that hold one, oldest first
-    std::deque<Outcome> pipe;                  ///< decisions to come
-    std::vector<std::vector<Word>> available;  ///< [ring][slot bits]: pairs with a neuron to dispatch and none in flight
-    std::vector<std::vector<Word>> pending;    ///< the same, with one in flight
+    std::vector<int> idle;      ///< places in the pool that hold none
+    std::vector<int> stations;  ///< neurons that hold one, oldest first
+    std::deque<Outcome> pipe;   ///< decisions to come
+    std::vector<std::vector<Word>>
+        available;                           ///< [ring][slot bits]: pairs with a neuron to dispatch and none in flight
+    std::vector<std::vector<Word>> pending;  ///< the same, with one in flight
     std::vector<std::vector<std::uint8_t>> vacated;
     std::vector<int> left;  ///< [ring] pairs not vacated
     Cycle bounds_until = 0;
@@ -63,7 +64,8 @@ struct Group {
     std::vector<int> rows, columns;           ///< of each window's first neuron
     std::vector<int> begin, end;              ///< T19: where each window's patch lies in the group's stream of words
     std::vector<Slot> ring;
-    std::vector<std::uint8_t>* status = nullptr;  ///< [row][column][lane][slot] from first_row on; its own where pools overlap
+    std::vector<std::uint8_t>* status =
+        nullptr;  ///< [row][column][lane][slot] from first_row on; its own where pools overlap
     Step step;
 };
 
@@ -90,31 +92,38 @@ struct State {
     std::vector<Pe> pes{};
 
     /// T18: whether the operand comes beside the weights' bursts.
-    bool streams_operand() const { return !plan.resident && layer.plan().windows() == 1 && layer.plan().positions() == 1; }
+    bool streams_operand() const {
+        return !plan.resident && layer.plan().windows() == 1 && layer.plan().positions() == 1;
+    }
     int per_position() const { return plan.lanes * plan.slots; }
     int ring_size() const { return config.depth + config.latency + 2; }
     std::size_t ring(int window) const { return static_cast<std::size_t>(window) & ring_mask; }
-    int channel(const Pe& pe, int slot) const { return plan.channels[static_cast<std::size_t>(pe.lane * plan.slots + slot)]; }
+    int channel(const Pe& pe, int slot) const {
+        return plan.channels[static_cast<std::size_t>(pe.lane * plan.slots + slot)];
+    }
     int last_active(const Group& g) const { return std::min(g.oldest + config.depth, g.loaded); }
     std::uint8_t& status(Group& g, const Pe& pe, int row, int column, int slot) const {
         const int position = (row - g.first_row) * layer.plan().columns + column;
         return (*g.status)[static_cast<std::size_t>(position) * static_cast<std::size_t>(per_position()) +
-                        static_cast<std::size_t>(pe.lane * plan.slots + slot)];
+                           static_cast<std::size_t>(pe.lane * plan.slots + slot)];
     }
     std::uint8_t& settled(const Group& g, const Pe& pe, int window, int slot) {
-        return settled_bits[static_cast<std::size_t>(g.windows[static_cast<std::size_t>(window)]) * static_cast<std::size_t>(per_position()) +
-                         static_cast<std::size_t>(pe.lane * plan.slots + slot)];
+        return settled_bits[static_cast<std::size_t>(g.windows[static_cast<std::size_t>(window)]) *
+                                static_cast<std::size_t>(per_position()) +
+                            static_cast<std::size_t>(pe.lane * plan.slots + slot)];
+    }
+    /// Records an event of a neuron, where its cycle is traced.
+    void record(Cycle now, Event kind, const Pe& pe, const Neuron& n, int value) const {
+        if (!trace.on(now)) return;
+        const int window = stage_window(groups[static_cast<std::size_t>(pe.group)], n.window);
+        trace.add({now, kind, stage, pe.index, window, n.position, channel(pe, n.slot), value, n.id});
     }
     int stage_window(const Group& g, int window) const { return g.windows[static_cast<std::size_t>(window)]; }
     bool exhausted(const Group& g) const {
         return g.loaded == static_cast<int>(g.windows.size()) && next_window >= layer.plan().windows();
     }
-    int window_row(const Group& g, int window) const {
-        return g.rows[static_cast<std::size_t>(window)];
-    }
-    int window_column(const Group& g, int window) const {
-        return g.columns[static_cast<std::size_t>(window)];
-    }
+    int window_row(const Group& g, int window) const { return g.rows[static_cast<std::size_t>(window)]; }
+    int window_column(const Group& g, int window) const { return g.columns[static_cast<std::size_t>(window)]; }
 };
 
 /// Builds groups, PEs and scoreboards of a pass; nothing is loaded yet.

@@ -32,8 +32,10 @@ bool WeightStream::request(Cycle now) {
     const int words = std::min(config_.burst_words, p.edge_words - next_word_);
     if (p.plan->channels[i] >= 0 && !p.decided[i]) {
         for (int g = 0; g < p.plan->groups; ++g)
-            if (held_[static_cast<std::size_t>(g * p.plan->lanes + next_lane_)] + words > config_.stream_words) return false;
-        for (int g = 0; g < p.plan->groups; ++g) held_[static_cast<std::size_t>(g * p.plan->lanes + next_lane_)] += words;
+            if (held_[static_cast<std::size_t>(g * p.plan->lanes + next_lane_)] + words > config_.stream_words)
+                return false;
+        for (int g = 0; g < p.plan->groups; ++g)
+            held_[static_cast<std::size_t>(g * p.plan->lanes + next_lane_)] += words;
         const std::int64_t bits = std::int64_t{words} * config_.word;
         dram_.take(bits);
         counters_->dram_weight_bits += bits;
@@ -81,10 +83,11 @@ void WeightStream::finish(std::size_t pass) {
 }
 
 std::string WeightStream::state() const {
-    return "weights: pass " + std::to_string(running_) + " runs, next request pass " + std::to_string(next_pass_) + " slot " +
-           std::to_string(next_slot_) + " word " + std::to_string(next_word_) + " lane " + std::to_string(next_lane_) + ", " +
-           std::to_string(under_way_.size()) + " bursts under way, fullest bank " +
-           std::to_string(*std::max_element(held_.begin(), held_.end())) + " of " + std::to_string(config_.stream_words);
+    return "weights: pass " + std::to_string(running_) + " runs, next request pass " + std::to_string(next_pass_) +
+           " slot " + std::to_string(next_slot_) + " word " + std::to_string(next_word_) + " lane " +
+           std::to_string(next_lane_) + ", " + std::to_string(under_way_.size()) + " bursts under way, fullest bank " +
+           std::to_string(*std::max_element(held_.begin(), held_.end())) + " of " +
+           std::to_string(config_.stream_words);
 }
 
 }  // namespace o3bnn::accel

@@ -22,7 +22,8 @@ class Dram {
 
 class WeightStream {
   public:
-    WeightStream(const Config& config, Dram& dram) : config_(config), dram_(dram), held_(static_cast<std::size_t>(config.pes), 0) {}
+    WeightStream(const Config& config, Dram& dram)
+        : config_(config), dram_(dram), held_(static_cast<std::size_t>(config.pes), 0) {}
 
     /// Passes are added in the order in which they run; every pass, resident or not.
     void add(const PassPlan& plan, int edge_words, bool single_window);
@@ -53,7 +54,9 @@ class WeightStream {
         int words;
     };
 
-    static std::size_t index(const Pass& p, int lane, int slot) { return static_cast<std::size_t>(lane * p.plan->slots + slot); }
+    static std::size_t index(const Pass& p, int lane, int slot) {
+        return static_cast<std::size_t>(lane * p.plan->slots + slot);
+    }
     void advance(const Pass& p);
     bool request(Cycle now);
 

@@ -88,18 +88,33 @@ __m256i low_four(__m256i x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); 
 __m256i high_four(__m256i x) { return low_four(_mm256_srli_epi16(x, 4)); }
 __m256i even_octets(__m256i x) { return _mm256_and_si256(x, _mm256_set1_epi16(0xff)); }
 
+/// Counters of C vectors of channels, see the head of this file. (An array of pairs would be kept in memory.)
+template <std::size_t C>
 struct Counters {
-    __m256i all = _mm256_setzero_si256(), high = _mm256_setzero_si256();
+    __m256i all[C], high[C];
+};
 
-    void add(const __m256i (&table)[3], __m256i w0, __m256i w1, __m256i w2) {
-        const __m256i two = _mm256_add_epi8(_mm256_shuffle_epi8(table[0], w0), _mm256_shuffle_epi8(table[1], w1));
-        const __m256i v = _mm256_add_epi8(two, _mm256_shuffle_epi8(table[2], w2));
-        add_octets(all, v);
-        add_octets(high, _mm256_srli_epi16(v, 4));
-    }
+template <std::size_t C>
+void clear(Counters<C>& counters) {
+#pragma GCC unroll 8
+    for (std::size_t c = 0; c < C; ++c) counters.all[c] = counters.high[c] = _mm256_setzero_si256();
+}
 
-    /// Adds the mismatches of 32 channels to the counts of two patches.
-    void decode(std::uint16_t* counts) const {
+/// Three look-ups in vector c.
+template <std::size_t C>
+void add_three(Counters<C>& counters, std::size_t c, const __m256i (&table)[3], __m256i w0, __m256i w1, __m256i w2) {
+    const __m256i two = _mm256_add_epi8(_mm256_shuffle_epi8(table[0], w0), _mm256_shuffle_epi8(table[1], w1));
+    const __m256i v = _mm256_add_epi8(two, _mm256_shuffle_epi8(table[2], w2));
+    add_octets(counters.all[c], v);
+    add_octets(counters.high[c], _mm256_mulhi_epu16(v, _mm256_set1_epi16(1 << 12)));
+}
+
+/// Adds the mismatches to the counts of two patches.
+template <std::size_t C>
+void decode(const Counters<C>& counters, std::uint16_t* counts) {
+#pragma GCC unroll 8
+    for (std::size_t c = 0; c < C; ++c, counts += kLanes) {
+        const __m256i all = counters.all[c], high = counters.high[c];
         const __m256i b1 = _mm256_srli_epi16(high, 8);
         const __m256i a1 = _mm256_srli_epi16(_mm256_sub_epi16(all, _mm256_slli_epi16(b1, 12)), 8);
         const __m256i b0 = even_octets(_mm256_sub_epi16(high, _mm256_slli_epi16(a1, 4)));
@@ -109,12 +124,13 @@ struct Counters {
         add_counts(counts + kChannels, b0);
         add_counts(counts + kChannels + 16, b1);
     }
-};
+}
 
 /// Two patches x C vectors of channels, from unpacked weights.
 template <std::size_t C>
 void accumulate(const Chunk& chunk) {
-    Counters counters[C];
+    Counters<C> counters;
+    clear(counters);
     const std::uint16_t* index = chunk.indices;
     const std::uint16_t* const end = index + 2 * chunk.octets;
     for (const __m256i* weights = chunk.weights; index < end; index += 3, weights += 3) {
@@ -122,38 +138,38 @@ void accumulate(const Chunk& chunk) {
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) {
             const __m256i* w = weights + c * 2 * kChunk;
-            counters[c].add(table, w[0], w[1], w[2]);
+            add_three(counters, c, table, w[0], w[1], w[2]);
         }
     }
-#pragma GCC unroll 8
-    for (std::size_t c = 0; c < C; ++c) counters[c].decode(chunk.counts + c * kLanes);
+    decode(counters, chunk.counts);
 }
 
 /// The same from packed weights, which are unpacked on the way. A multiple of three octets.
 template <std::size_t C>
 void accumulate_unpacking(const Chunk& chunk) {
-    Counters counters[C];
+    Counters<C> counters;
+    clear(counters);
     const std::uint16_t* index = chunk.indices;
     const __m256i* packed = chunk.packed;
+    const std::size_t row = chunk.row;
     const __m256i* const end = packed + chunk.octets;
     for (__m256i* weights = chunk.weights; packed < end; packed += 3, weights += 6, index += 6) {
         const __m256i first[3] = {entries(index[0]), entries(index[1]), entries(index[2])};
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) {
-            const __m256i x0 = _mm256_loadu_si256(packed + c * chunk.row), x1 = _mm256_loadu_si256(packed + c * chunk.row + 1);
+            const __m256i x0 = _mm256_loadu_si256(packed + c * row), x1 = _mm256_loadu_si256(packed + c * row + 1);
             __m256i* w = weights + c * 2 * kChunk;
-            counters[c].add(first, w[0] = low_four(x0), w[1] = high_four(x0), w[2] = low_four(x1));
+            add_three(counters, c, first, w[0] = low_four(x0), w[1] = high_four(x0), w[2] = low_four(x1));
         }
         const __m256i second[3] = {entries(index[3]), entries(index[4]), entries(index[5])};
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) {
-            const __m256i x1 = _mm256_loadu_si256(packed + c * chunk.row + 1), x2 = _mm256_loadu_si256(packed + c * chunk.row + 2);
+            const __m256i x1 = _mm256_loadu_si256(packed + c * row + 1), x2 = _mm256_loadu_si256(packed + c * row + 2);
             __m256i* w = weights + c * 2 * kChunk + 3;
-            counters[c].add(second, w[0] = high_four(x1), w[1] = low_four(x2), w[2] = high_four(x2));
+            add_three(counters, c, second, w[0] = high_four(x1), w[1] = low_four(x2), w[2] = high_four(x2));
         }
     }
-#pragma GCC unroll 8
-    for (std::size_t c = 0; c < C; ++c) counters[c].decode(chunk.counts + c * kLanes);
+    decode(counters, chunk.counts);
 }
 
 /// One patch, paired with itself, from packed weights: entries are 17 A, and A = 17 A - 16 (17 A) modulo 256.

@@ -92,9 +92,7 @@ def test_edges_are_those_that_the_counting_oracle_finds(seed: int) -> None:
         offset=np.zeros(2, np.float32),
     )
     table = np.where(np.arange(256) > 127, 1, -1).astype(np.int16)
-    network = Network(
-        name="n", input=InputEncoding(sides[0], sides[1], 3, table), stages=(stage,), output=output
-    )
+    network = Network(name="n", input=InputEncoding(sides[0], sides[1], 3, table), stages=(stage,), output=output)
     images = rng.integers(0, 256, (1, *network.input.shape), dtype=np.uint8)
     counted = edges.count(network, images)
     assert stage_edges(stage) == counted.stages[0].edges.dense

@@ -87,9 +87,7 @@ def test_a_scaled_image_is_the_centre_of_the_whole_one_scaled(tmp_path: Path) ->
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (5, 7), (299, 301)])
 @pytest.mark.parametrize("cover", [None, (9, 9), (6, 20)])
-def test_any_size_is_brought_to_the_input(
-    tmp_path: Path, size: tuple[int, int], cover: tuple[int, int] | None
-) -> None:
+def test_any_size_is_brought_to_the_input(tmp_path: Path, size: tuple[int, int], cover: tuple[int, int] | None) -> None:
     path = write(tmp_path / "a.png", np.full((*size, 3), 77, np.uint8))
     image = read_image(path, InputEncoding(4, 6, 3, cover=cover))
     assert image.shape == (4, 6, 3)

@@ -16,7 +16,7 @@ from tests.interchange.mutations import mutate
 
 
 def outcome(seed, monkeypatch):
-    """ "error", "equal", or "invalid" where ONNX Runtime refuses what was read (it checks more types than is needed)."""
+    """An error, equal results, or invalid where ONNX Runtime refuses the damaged graph that was read."""
     damaged, kind = mutate(random_model(seed % 50), np.random.default_rng(seed))
     try:
         imported = import_graph(graph_of(damaged))

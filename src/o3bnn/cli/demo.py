@@ -17,7 +17,7 @@ def demo_command(
     threads: Annotated[int, typer.Option("--threads", min=1, metavar="N", help="Threads to run and time on.")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Run the models that come with o3bnn, and write a page about the edges that they skip."""
+    """Run the shipped models, and write a page about what was skipped."""
     document = demo.run(output, threads=threads, console=None if json else results())
     if json:
         print_json(document)

@@ -40,7 +40,7 @@ def verify_command(
     std: StdOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Run a source model and its compiled network on the same images, and compare everything with ==."""
+    """Compare a source model with its compiled network, exactly."""
     network = load(model)
     if not source.is_file():
         raise ArtifactError(f"{source} is not a file: SRC is the ONNX file that was compiled")

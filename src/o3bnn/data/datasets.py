@@ -22,7 +22,10 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 def open_dataset(
-    spec: str, split: Split = "test", limit: int | None = None, input: InputEncoding | None = None  # noqa: A002
+    spec: str,
+    split: Split = "test",
+    limit: int | None = None,
+    input: InputEncoding | None = None,  # noqa: A002
 ) -> Dataset:
     """Open the data set `NAME:DIR`; files are checked now and read later, batch by batch.
 

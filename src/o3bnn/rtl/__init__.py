@@ -1,0 +1,1 @@
+"""The accelerator as generated hardware (planned)."""
