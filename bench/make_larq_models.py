@@ -76,8 +76,11 @@ def model_of(layers: list[tf.keras.layers.Layer], shape: tuple[int, int, int], s
             layer.set_weights([rng.uniform(-1, 1, shape)])
         elif isinstance(layer, tf.keras.layers.BatchNormalization):
             n = layer.get_weights()[0].shape[0]
-            gamma, beta = rng.normal(0.6, 0.7, n), rng.normal(0, 0.6, n)
-            mean, variance = rng.normal(0, 0.4 * fan_in**0.5, n), np.abs(rng.normal(0, 1, n)) * fan_in + 0.5
+            last = layer is model.layers[-1]
+            gamma, beta = rng.normal(1 if last else 0.6, 0.1 if last else 0.7, n), rng.normal(0, 0.6, n)
+            spread = 0.05 if last else 0.4
+            mean, variance = rng.normal(0, spread * fan_in**0.5, n), np.abs(rng.normal(1, 0.5, n)) * fan_in + 0.5
+            beta *= 0.1 if last else 1
             layer.set_weights([gamma, beta, mean, variance])
     return model
 

@@ -106,7 +106,7 @@ void add_three(Counters<C>& counters, std::size_t c, const __m256i (&table)[3], 
     const __m256i two = _mm256_add_epi8(_mm256_shuffle_epi8(table[0], w0), _mm256_shuffle_epi8(table[1], w1));
     const __m256i v = _mm256_add_epi8(two, _mm256_shuffle_epi8(table[2], w2));
     add_octets(counters.all[c], v);
-    add_octets(counters.high[c], _mm256_mulhi_epu16(v, _mm256_set1_epi16(1 << 12)));
+    add_octets(counters.high[c], _mm256_srli_epi16(v, 4));
 }
 
 /// Adds the mismatches to the counts of two patches.
@@ -128,7 +128,7 @@ void decode(const Counters<C>& counters, std::uint16_t* counts) {
 
 /// Two patches x C vectors of channels, from unpacked weights.
 template <std::size_t C>
-void accumulate(const Chunk& chunk) {
+[[gnu::noinline]] void accumulate(const Chunk& chunk) {
     Counters<C> counters;
     clear(counters);
     const std::uint16_t* index = chunk.indices;
@@ -146,7 +146,7 @@ void accumulate(const Chunk& chunk) {
 
 /// The same from packed weights, which are unpacked on the way. A multiple of three octets.
 template <std::size_t C>
-void accumulate_unpacking(const Chunk& chunk) {
+[[gnu::noinline]] void accumulate_unpacking(const Chunk& chunk) {
     Counters<C> counters;
     clear(counters);
     const std::uint16_t* index = chunk.indices;
@@ -174,7 +174,7 @@ void accumulate_unpacking(const Chunk& chunk) {
 
 /// One patch, paired with itself, from packed weights: entries are 17 A, and A = 17 A - 16 (17 A) modulo 256.
 template <std::size_t C>
-void accumulate_one(const Chunk& chunk) {
+[[gnu::noinline]] void accumulate_one(const Chunk& chunk) {
     __m256i sums[C];
 #pragma GCC unroll 8
     for (std::size_t c = 0; c < C; ++c) sums[c] = _mm256_setzero_si256();

@@ -65,11 +65,11 @@ def _numbers(option: str, text: str | None, default: float) -> tuple[float, ...]
 
 def import_file(source: Path, options: ImportOptions) -> Network:
     """The network of a .onnx or .tflite file; what a user should know about it goes to stderr."""
-    if source.suffix.lower() == ".tflite":
-        raise InputError(f"{source}: .tflite files cannot be compiled yet")
+    from o3bnn.compiler.larq import compile_tflite
     from o3bnn.compiler.onnx import compile_onnx
 
-    imported = compile_onnx(source, image=options.image_shape(), preprocessing=options.preprocessing())
+    compile_file = compile_tflite if source.suffix.lower() == ".tflite" else compile_onnx
+    imported = compile_file(source, image=options.image_shape(), preprocessing=options.preprocessing())
     for text in imported.notes:
         note(text)
     return imported.network

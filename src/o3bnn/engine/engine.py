@@ -31,10 +31,10 @@ _PROFILE_SLOWDOWN = 8
 class Engine:
     """A network ready to run. Immutable; one engine may be used from several Python threads at the same time.
 
-    network: what to run. threads: how many CPU threads share the images of a call; by default one for each CPU that
-    this process may use. pruning: `off` evaluates every edge; `on` evaluates words of 64 edges until each neuron is
-    decided, and leaves settled windows alone (exactly what `profile(word=64)` counts); `auto` chooses per stage. All
-    three give the same bits.
+    network: what to run. threads: how many CPU threads share the images of a call; by default one for each CPU that this
+    process may use. pruning: `off` evaluates every edge; `on` prunes every stage, by the instruction set's own pooling
+    kernel where it has one for the stage and otherwise edge word by edge word until each neuron is decided (what
+    `profile(word=64)` counts); `auto` uses what is known to be faster, today `off` for every stage. All give the same bits.
 
     Images are uint8 [n, height, width, channels] as the network's input says ([n, height, width] will do for one
     channel), contiguous or not; n = 0 is fine. Every method raises `InputError` for anything else. The instruction set
@@ -121,8 +121,8 @@ class Engine:
     def profile(self, images: Images, *, word: int = 64, bounds: Bounds = "simple") -> PruningProfile:
         """Edges that pruning evaluates and saves on these images, per stage and cause; see `o3bnn.model.edges`.
 
-        word: edges that are evaluated at once, 1..2^20. bounds: `simple` or `sharp`. Counts do not depend on how the
-        engine itself runs, except that `profile(word=64)` is what an engine with `pruning="on"` spends.
+        word: edges that are evaluated at once, 1..2^20. bounds: `simple` or `sharp`. Counts follow the rules alone: they do
+        not depend on how this engine runs. With `O3BNN_ISA=scalar`, `profile(word=64)` is what `pruning="on"` spends.
         """
         images = self._check(images)
         check_word(word, bounds)
