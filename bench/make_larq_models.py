@@ -1,4 +1,4 @@
-"""Make the small Larq models under tests/interchange/models: .tflite files of Larq Compute Engine, and what it computes.
+"""Make the small Larq models under tests/interchange/models: .tflite files, and what Larq Compute Engine computes.
 
 Needs its own environment, since Larq Compute Engine 0.16 pins TensorFlow 2.13 and NumPy 1:
 
@@ -85,6 +85,14 @@ def model_of(layers: list[tf.keras.layers.Layer], shape: tuple[int, int, int], s
     return model
 
 
+def random_images(count: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """Coarse blocks with some noise, which differ more than noise alone does."""
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (count, -(-shape[0] // 4), -(-shape[1] // 4), shape[2]))
+    images = blocks.repeat(4, axis=1).repeat(4, axis=2)[:, : shape[0], : shape[1]]
+    return np.clip(images + rng.integers(-40, 41, images.shape), 0, 255).astype(np.uint8)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -93,13 +101,13 @@ def main() -> None:
     reals = larq.layers.QuantConv2D(16, 3, padding="same", **BINARY)
     cases = {
         "larq_one_padded": model_of(one_padded(reals) + tail(10), (16, 16, 3), 1),
-        "larq_zero_padded": model_of(zero_padded(bits) + tail(7), (12, 14, 1), 2),
+        "larq_zero_padded": model_of(zero_padded(bits) + tail(7), (12, 14, 1), 5),
     }
     for name, model in cases.items():
         content = lce.convert_keras_model(model, inference_input_type=tf.float32)
         path = folder / f"{name}.tflite"
         path.write_bytes(content)
-        images = np.random.default_rng(0).integers(0, 256, (40, *model.input_shape[1:]), dtype=np.uint8)
+        images = random_images(40, model.input_shape[1:])
         interpreter = lce.testing.Interpreter(content)
         logits = interpreter.predict(images.astype(np.float32) / np.float32(255))
         np.savez_compressed(folder / f"{name}.npz", images=images, logits=np.asarray(logits))

@@ -216,12 +216,12 @@ NB_MODULE(_native, m) {
     nb::class_<Engine>(m, "Engine")
         .def(
             "__init__",
-            [](Engine* engine, const Plan& plan, const std::string& isa, std::size_t threads) {
+            [](Engine* engine, const Plan& plan, const std::string& isa, std::size_t threads, std::uint64_t shared_edges) {
                 require(plan.classes >= 1, "the plan has no output stage");
                 require(threads >= 1, "an engine needs a thread");
-                new (engine) Engine(plan, find_isa(isa), threads);
+                new (engine) Engine(plan, find_isa(isa), threads, shared_edges);
             },
-            "plan"_a, "isa"_a, "threads"_a)
+            "plan"_a, "isa"_a, "threads"_a, "shared_edges"_a)
         .def("sums", &sums, "images"_a.noconvert(), "out"_a.noconvert())
         .def("activations", &activations, "images"_a.noconvert(), "maps"_a.noconvert())
         .def("profile", &profile, "images"_a.noconvert(), "word"_a, "sharp"_a)

@@ -16,6 +16,10 @@ const Isa kIsas[] = {
                 __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
      },
      &conv_b1_avx512, &conv_int_avx512, &output_avx512},
+    {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"); }, &conv_b1_avx2,
+     &conv_int_avx2, &output_avx2},
+#elif defined(__aarch64__)
+    {"neon", [] { return true; }, &conv_b1_neon, &conv_int_neon, &output_neon},
 #endif
     {"scalar", [] { return true; }, &conv_b1_scalar, &conv_int_scalar, &output_scalar},
 };

@@ -16,7 +16,8 @@ int first_set(const std::vector<Word>& bits) {
 }  // namespace
 
 bool Dispatch::operate(Pe& pe, Cycle now) {
-    if (static_cast<int>(pe.stations.size()) >= state_.config.stations || now < pe.bounds_until) return false;
+    if (now < pe.bounds_until) return true;  // the bounds unit is at work
+    if (static_cast<int>(pe.stations.size()) >= state_.config.stations) return false;
     Group& g = state_.groups[at(pe.group)];
     const int last = state_.last_active(g);
     for (int w = g.oldest; w < last; ++w) {
@@ -90,7 +91,7 @@ bool Dispatch::operate(Group& g, Cycle now) {
     Pe* const first = &state_.pes[at(g.index * state_.plan.lanes)];
     if (g.step.running > 0) return false;
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe)
-        if (now < pe->bounds_until) return false;
+        if (now < pe->bounds_until) return true;
     advance_oldest(state_, g);
     Step next = g.step;
     if (next.slot < 0) next.slot = 0;

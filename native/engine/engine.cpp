@@ -7,6 +7,7 @@
 #include <new>
 
 #include "engine/patch.hpp"
+#include "engine/team.hpp"
 
 namespace o3bnn {
 
@@ -51,9 +52,35 @@ struct Engine::Trace {
     std::uint8_t* const* maps = nullptr;      ///< per stage [out elements]
     const PruneKernels* counting = nullptr;   ///< per stage; null: the engine's own plan, and nothing is counted
     double* seconds = nullptr;                ///< [stages + 1]
+    Team* team = nullptr;                     ///< shares the work of each stage; null: this thread does it all
 };
 
-Engine::Engine(const Plan& plan, const Isa& isa, std::size_t threads)
+namespace {
+
+constexpr std::size_t kPartsPerThread = 4;
+
+/// Parts of about equal work: rows, or channels where there is one position.
+std::vector<Part> split(const Stage& stage, std::size_t threads) {
+    const bool channels = stage.conv.positions() == 1 && stage.groups == 1;
+    const std::size_t units = channels ? word_count(stage.conv.channels) : stage.out.height;
+    const std::size_t count = std::min({units, threads * kPartsPerThread, std::size_t{0xffff}});
+    std::vector<Part> parts(count, Part::whole(stage));
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t begin = i * units / count, end = (i + 1) * units / count;
+        if (channels) {
+            parts[i].channel = begin * kWordBits;
+            parts[i].channels_end = std::min(end * kWordBits, stage.conv.channels);
+        } else {
+            parts[i].row = begin;
+            parts[i].rows_end = end;
+        }
+    }
+    return parts;
+}
+
+}  // namespace
+
+Engine::Engine(const Plan& plan, const Isa& isa, std::size_t threads, std::uint64_t shared_edges)
     : image_(plan.image),
       binary_input_(plan.binary_input),
       output_(isa.output),
@@ -63,7 +90,9 @@ Engine::Engine(const Plan& plan, const Isa& isa, std::size_t threads)
       threads_(threads) {
     std::copy_n(plan.table, 256, table_);
     stages_.reserve(plan.stages.size());
-    for (const StageSpec& spec : plan.stages) stages_.emplace_back(spec, isa);
+    std::uint64_t edges = 0;
+    for (const StageSpec& spec : plan.stages) edges += stages_.emplace_back(spec, isa).dense_edges;
+    shares_images_ = threads > 1 && edges >= shared_edges;
 }
 
 Engine::~Engine() {
@@ -89,10 +118,36 @@ void Engine::for_each_image(std::size_t n, const std::function<void(std::size_t,
 }
 
 void Engine::sums(const std::uint8_t* images, std::size_t n, std::int32_t* out) const {
+    if (n < threads_ && shares_images_) return sums_together(images, n, out);
     for_each_image(n, [&](std::size_t image, Scratch& scratch) {
         Trace trace;
         trace.sums = out + image * classes_;
         forward(images + image * image_.elements(), scratch, trace);
+    });
+}
+
+/// Fewer images than threads: all threads work on one image after the other.
+void Engine::sums_together(const std::uint8_t* images, std::size_t n, std::int32_t* out) const {
+    Workers& shared = workers();
+    Team team;
+    shared.pool.run(threads_, [&](ItemQueue& queue) {
+        const Session session(shared);
+        for (std::size_t item; queue.take(item);) {
+            if (item > 0) {
+                team.help(*session.scratch);
+                continue;
+            }
+            struct Finish {
+                Team& team;
+                ~Finish() { team.finish(); }
+            } finish{team};
+            for (std::size_t image = 0; image < n; ++image) {
+                Trace trace;
+                trace.sums = out + image * classes_;
+                trace.team = &team;
+                forward(images + image * image_.elements(), *session.scratch, trace);
+            }
+        }
     });
 }
 
@@ -201,8 +256,14 @@ Operand Engine::encode(const std::uint8_t* image, Scratch& scratch) const {
 void Engine::run_stage(std::size_t index, const Operand& operand, Word* out, Scratch& scratch, const Trace& trace) const {
     const Stage& stage = stages_[index];
     if (trace.counting) return walk_pruning(stage, trace.counting[index], operand, out, scratch);
-    if (!stage.prune) return walk_dense(stage, operand, out, scratch);
-    if (stage.walks_windows()) return walk_windows(stage, operand, out, scratch);
+    if (!stage.prune || stage.walks_windows()) {
+        const auto run = [&](const Part& part, Scratch& own) {
+            stage.prune ? walk_windows(stage, operand, part, out, own) : walk_dense(stage, operand, part, out, own);
+        };
+        if (!trace.team) return run(Part::whole(stage), scratch);
+        const std::vector<Part> parts = split(stage, threads_);
+        return trace.team->phase(parts.size(), [&](std::size_t i, Scratch& own) { run(parts[i], own); }, scratch);
+    }
     walk_pruning(stage, {stage.binary->prune, stage.integer->prune}, operand, out, scratch);
 }
 

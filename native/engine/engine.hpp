@@ -23,7 +23,8 @@ struct Plan {
 /// Immutable once built; any number of threads may call its functions at the same time. Images are uint8 [n][h][w][c].
 class Engine {
   public:
-    Engine(const Plan& plan, const Isa& isa, std::size_t threads);
+    /// shared_edges: dense edges of an image from which on several threads work on one, where there are fewer images.
+    Engine(const Plan& plan, const Isa& isa, std::size_t threads, std::uint64_t shared_edges);
     ~Engine();
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
@@ -50,6 +51,7 @@ class Engine {
     struct Trace;
 
     Workers& workers() const;
+    void sums_together(const std::uint8_t* images, std::size_t n, std::int32_t* out) const;
     void for_each_image(std::size_t n, const std::function<void(std::size_t, Scratch&)>& body) const;
     void forward(const std::uint8_t* image, Scratch& scratch, const Trace& trace) const;
     Operand encode(const std::uint8_t* image, Scratch& scratch) const;
@@ -62,6 +64,7 @@ class Engine {
     const OutputKernel* output_;
     std::vector<Word> output_rows_;
     std::size_t features_, classes_, threads_;
+    bool shares_images_ = false;
     mutable std::atomic<Workers*> workers_{nullptr};
 };
 

@@ -114,6 +114,12 @@ void Stage::interleave() {
         sign_blocks_.assign(groups * padded_outputs_ * length, 0);
     else
         blocks_.assign(groups * padded_outputs_ * length, 0);
+    if (!integer_input && binary->pack) {
+        for (std::size_t group = 0; group < groups; ++group)
+            binary->pack(rows.data() + group * group_outputs * words, group_outputs, words,
+                         blocks_.data() + group * padded_outputs_ * words);
+        return;
+    }
     for (std::size_t channel = 0; channel < conv.channels; ++channel) {
         const std::size_t start = slot(channel) / lanes * lanes * length + slot(channel) % lanes;
         for (std::size_t i = 0; i < length; ++i) {

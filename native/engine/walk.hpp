@@ -28,14 +28,21 @@ struct PruneKernels {
     std::size_t workspace = 0;  ///< elements
 };
 
-/// Evaluates every neuron that some window reads. out: [stage.out.words()], every word written.
-void walk_dense(const Stage& stage, const Operand& operand, Word* out, Scratch& scratch);
+/// A part of a stage's output: some rows, or, of a stage with one position and one group, some channels (whole words).
+struct Part {
+    std::size_t row, rows_end, channel, channels_end;
+
+    static Part whole(const Stage& stage) { return {0, stage.out.height, 0, stage.conv.channels}; }
+};
+
+/// Evaluates every neuron that some window reads. out: [stage.out.words()], every word of the part written.
+void walk_dense(const Stage& stage, const Operand& operand, const Part& part, Word* out, Scratch& scratch);
 
 /// Windows in raster order; a window visits its neurons in raster order, for the channels that are not settled.
 void walk_pruning(const Stage& stage, const PruneKernels& kernels, const Operand& operand, Word* out, Scratch& scratch);
 
 /// Windows many at a time, for a stage that `walks_windows`: a pooling kernel leaves settled channels alone.
-void walk_windows(const Stage& stage, const Operand& operand, Word* out, Scratch& scratch);
+void walk_windows(const Stage& stage, const Operand& operand, const Part& part, Word* out, Scratch& scratch);
 
 /// Makes room for at least `size` elements; the contents are not kept.
 template <class T>

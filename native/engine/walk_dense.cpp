@@ -9,9 +9,10 @@ namespace {
 /// Runs a dense kernel over positions, as many at a time as it takes.
 class DenseWalk {
   public:
-    DenseWalk(const Stage& stage, const Operand& operand, Word* neurons, Scratch& scratch)
+    DenseWalk(const Stage& stage, const Operand& operand, const Part& part, Word* neurons, Scratch& scratch)
         : stage_(stage),
           operand_(operand),
+          part_(part),
           neurons_(neurons),
           tile_(stage.integer_input ? stage.integer->tile : stage.binary->tile),
           group_words_(word_count(stage.group_outputs)) {
@@ -23,7 +24,8 @@ class DenseWalk {
     }
 
     void run() {
-        for (std::size_t y = 0; y < stage_.conv.height; ++y) {
+        const std::size_t end = (part_.rows_end - 1) * stage_.pool_stride.rows + stage_.pool_size.rows;
+        for (std::size_t y = part_.row * stage_.pool_stride.rows; y < end; ++y) {
             if (!stage_.reads_row(y)) continue;
             start_row(y);
             for (std::size_t x = 0; x < stage_.conv.width; ++x) {
@@ -63,11 +65,17 @@ class DenseWalk {
 
     std::size_t position(std::size_t tile) const { return spots_[tile].y * stage_.conv.width + spots_[tile].x; }
 
+    bool splits_channels() const { return part_.channels_end - part_.channel < stage_.conv.channels; }
+
+    /// First channel of a group's part, and their number.
+    std::size_t first_channel(std::size_t group) const { return group * stage_.group_outputs + part_.channel; }
+    std::size_t channels() const { return splits_channels() ? part_.channels_end - part_.channel : stage_.group_outputs; }
+
     Word* pixel(std::size_t tile) const { return neurons_ + position(tile) * stage_.out.pixel_words(); }
 
     /// Where the kernel writes: the pixel itself, or aside where a pixel has several groups.
     Word* fired(std::size_t tile) const {
-        return stage_.groups == 1 ? pixel(tile) : group_fired_ + tile * group_words_;
+        return stage_.groups == 1 ? pixel(tile) + part_.channel / kWordBits : group_fired_ + tile * group_words_;
     }
 
     void binary_group(std::size_t group) {
@@ -75,22 +83,22 @@ class DenseWalk {
         for (std::size_t i = 0; i < pending_; ++i) {
             Word* patch = patches_ + i * stage_.words;
             gather_bits(stage_, operand_.bits, spots_[i].y, spots_[i].x, group, patch);
-            tiles[i] = {patch, stage_.limits(stage_.border_class(position(i)), group), fired(i)};
+            tiles[i] = {patch, stage_.limits(stage_.border_class(position(i)), group) + part_.channel, fired(i)};
         }
-        stage_.binary->dense({tiles, pending_, stage_.group_blocks(group), stage_.words, range_.begin, range_.end,
-                              stage_.group_outputs});
+        stage_.binary->dense({tiles, pending_, stage_.group_blocks(group) + part_.channel * stage_.words, stage_.words,
+                              range_.begin, range_.end, channels()});
     }
 
     void integer_group(std::size_t group) {
         IntegerTile tiles[kMaxTile];
-        const std::size_t first = group * stage_.group_outputs;
+        const std::size_t first = first_channel(group);
         for (std::size_t i = 0; i < pending_; ++i) {
             std::int16_t* patch = integer_patches_ + i * stage_.integer_stride;
             gather_integers(stage_, operand_.integers, spots_[i].y, spots_[i].x, group, patch);
             tiles[i] = {patch, stage_.thresholds(stage_.border_class(position(i))) + first, fired(i)};
         }
-        stage_.integer->dense({tiles, pending_, stage_.group_sign_blocks(group), stage_.full_fan_in, stage_.group_outputs,
-                               stage_.magnitude});
+        const std::int16_t* blocks = stage_.group_sign_blocks(group) + part_.channel * stage_.full_fan_in;
+        stage_.integer->dense({tiles, pending_, blocks, stage_.full_fan_in, channels(), stage_.magnitude});
     }
 
     void merge_group(std::size_t group) {
@@ -102,6 +110,7 @@ class DenseWalk {
 
     const Stage& stage_;
     const Operand& operand_;
+    const Part& part_;
     Word* neurons_;
     std::size_t tile_, group_words_;
     Word* patches_ = nullptr;
@@ -113,9 +122,10 @@ class DenseWalk {
 };
 
 /// OR over each window where the decisive bit is 1, AND where it is 0. neurons: [conv positions][pixel words].
-void pool_bits(const Stage& stage, const Word* neurons, Word* out) {
+void pool_bits(const Stage& stage, const Part& part, const Word* neurons, Word* out) {
     const std::size_t per_pixel = stage.out.pixel_words();
-    for (std::size_t wy = 0; wy < stage.out.height; ++wy) {
+    out += part.row * stage.out.width * per_pixel;
+    for (std::size_t wy = part.row; wy < part.rows_end; ++wy) {
         for (std::size_t wx = 0; wx < stage.out.width; ++wx, out += per_pixel) {
             std::fill_n(out, per_pixel, Word{0});
             for (std::size_t y = wy * stage.pool_stride.rows; y < wy * stage.pool_stride.rows + stage.pool_size.rows; ++y) {
@@ -131,10 +141,10 @@ void pool_bits(const Stage& stage, const Word* neurons, Word* out) {
 
 }  // namespace
 
-void walk_dense(const Stage& stage, const Operand& operand, Word* out, Scratch& scratch) {
+void walk_dense(const Stage& stage, const Operand& operand, const Part& part, Word* out, Scratch& scratch) {
     Word* neurons = stage.pools() ? room(scratch.neurons, stage.conv.words()) : out;
-    DenseWalk(stage, operand, neurons, scratch).run();
-    if (stage.pools()) pool_bits(stage, neurons, out);
+    DenseWalk(stage, operand, part, neurons, scratch).run();
+    if (stage.pools()) pool_bits(stage, part, neurons, out);
 }
 
 }  // namespace o3bnn

@@ -18,8 +18,8 @@ class WindowWalk {
           patches_(room(scratch.patches, positions_ * capacity_ * stage.row_words)),
           tiles_(positions_ * capacity_) {}
 
-    void run() {
-        for (std::size_t wy = 0; wy < stage_.out.height; ++wy) {
+    void run(const Part& part) {
+        for (std::size_t wy = part.row; wy < part.rows_end; ++wy) {
             for (std::size_t wx = 0; wx < stage_.out.width; ++wx) {
                 windows_[pending_++] = {wy, wx};
                 if (pending_ == capacity_) flush();
@@ -69,8 +69,8 @@ class WindowWalk {
 
 }  // namespace
 
-void walk_windows(const Stage& stage, const Operand& operand, Word* out, Scratch& scratch) {
-    WindowWalk(stage, operand, out, scratch).run();
+void walk_windows(const Stage& stage, const Operand& operand, const Part& part, Word* out, Scratch& scratch) {
+    WindowWalk(stage, operand, out, scratch).run(part);
 }
 
 }  // namespace o3bnn

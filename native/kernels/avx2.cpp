@@ -349,3 +349,105 @@ void pack_bits(const Word* rows, std::size_t channels, std::size_t words, Word* 
         }
     }
 }
+
+constexpr std::size_t kIntegerLanes = 32;  // as in conv_int_scalar
+constexpr std::size_t kIntegerVector = 16;
+constexpr std::int32_t kLargest = 32767;
+
+/// sum += x in 16-bit lanes; in assembly for the same reason as add_octets().
+void add_integers(__m256i& sum, __m256i x) { asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(x)); }
+
+/// The bits of eight channels, from channel `first` on, of which `channels` exist.
+Word fires(__m256i sums, const std::int32_t* thresholds, std::size_t channels) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i exist = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(channels)), lane);
+    const __m256i silent = _mm256_cmpgt_epi32(_mm256_maskload_epi32(thresholds, exist), sums);
+    return static_cast<Word>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_andnot_si256(silent, exist))));
+}
+
+/// P patches x C vectors of 16 channels, from channel `channel` on, in 16-bit sums that are widened before they overflow.
+template <std::size_t P, std::size_t C>
+void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::size_t channel) {
+    const std::int16_t* block = task.blocks + channel * task.edges;
+    const auto stretch = static_cast<std::size_t>(kLargest / task.magnitude);
+    __m256i wide[P][2 * C];
+    for (std::size_t p = 0; p < P; ++p) {
+        for (std::size_t c = 0; c < 2 * C; ++c) wide[p][c] = _mm256_setzero_si256();
+    }
+    for (std::size_t edge = 0; edge < task.edges;) {
+        __m256i narrow[P][C];
+#pragma GCC unroll 8
+        for (std::size_t p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+            for (std::size_t c = 0; c < C; ++c) narrow[p][c] = _mm256_setzero_si256();
+        }
+        for (const std::size_t stop = least(task.edges, edge + stretch); edge < stop; ++edge) {
+#pragma GCC unroll 8
+            for (std::size_t p = 0; p < P; ++p) {
+                const __m256i x = _mm256_set1_epi16(tiles[p].patch[edge]);
+#pragma GCC unroll 8
+                for (std::size_t c = 0; c < C; ++c) {
+                    const std::int16_t* signs = block + (c / 2 * task.edges + edge) * kIntegerLanes + c % 2 * kIntegerVector;
+                    const __m256i sign = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(signs));
+                    add_integers(narrow[p][c], _mm256_sign_epi16(x, sign));
+                }
+            }
+        }
+#pragma GCC unroll 8
+        for (std::size_t p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+            for (std::size_t c = 0; c < C; ++c) {
+                const __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(narrow[p][c]));
+                const __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(narrow[p][c], 1));
+                wide[p][2 * c] = _mm256_add_epi32(wide[p][2 * c], low);
+                wide[p][2 * c + 1] = _mm256_add_epi32(wide[p][2 * c + 1], high);
+            }
+        }
+    }
+    for (std::size_t p = 0; p < P; ++p) {
+        for (std::size_t c = 0, first = channel; c < 2 * C && first < task.channels; ++c, first += 8) {
+            const Word bits = fires(wide[p][c], tiles[p].thresholds + first, least(8, task.channels - first));
+            tiles[p].fired[first / kWordBits] |= bits << (first % kWordBits);
+        }
+    }
+}
+
+template <std::size_t C>
+void block_integers(const IntegerDenseTask& task, std::size_t channel) {
+    std::size_t tile = 0;
+    for (; tile + 2 <= task.count; tile += 2) tile_integers<2, C>(task.tiles + tile, task, channel);
+    if (tile < task.count) tile_integers<1, C>(task.tiles + tile, task, channel);
+}
+
+void dense_integers(const IntegerDenseTask& task) {
+    // all zero, or a product that does not fit 16 bits: rare enough for the portable kernel, whose blocks are the same
+    if (task.magnitude < 1 || task.magnitude > kLargest) return conv_int_scalar.dense(task);
+    for (std::size_t tile = 0; tile < task.count; ++tile) {
+        for (std::size_t word = 0; word < words_of(task.channels); ++word) task.tiles[tile].fired[word] = 0;
+    }
+    std::size_t channel = 0;
+    for (; channel + kIntegerLanes < task.channels; channel += 2 * kIntegerLanes) block_integers<4>(task, channel);
+    if (channel < task.channels) block_integers<2>(task, channel);
+}
+
+void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int32_t fan_in, std::size_t classes,
+                 std::int32_t* sums) {
+    for (std::size_t c = 0; c < classes; ++c, rows += words) {
+        long long mismatches = 0;
+        for (std::size_t word = 0; word < words; ++word) mismatches += _mm_popcnt_u64(bits[word] ^ rows[word]);
+        sums[c] = fan_in - 2 * static_cast<std::int32_t>(mismatches);
+    }
+}
+
+// Pruning is the portable kernels'. Called, not copied from there: the objects below are to be constants, since code that
+// fills them in when the library is loaded would use AVX2 on every machine.
+void prune_bits(const BinaryPruneTask& task) { conv_b1_scalar.prune(task); }
+void prune_integers(const IntegerPruneTask& task) { conv_int_scalar.prune(task); }
+
+}  // namespace
+
+constinit const BinaryKernel conv_b1_avx2 = {"conv_b1_avx2", kLanes, kMaxTile, dense_bits, prune_bits, nullptr, pack_bits};
+constinit const IntegerKernel conv_int_avx2 = {"conv_int_avx2", kIntegerLanes, kMaxTile, dense_integers, prune_integers};
+constinit const OutputKernel output_avx2 = {"output_avx2", output_sums};
+
+}  // namespace o3bnn

@@ -264,10 +264,10 @@ __m512i narrow_thresholds(const std::int32_t* thresholds, std::size_t channels) 
     return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(low)), _mm512_cvtepi32_epi16(high), 1);
 }
 
-/// P patches x C vectors of 32 channels, from channel `channel` on. Sums the inputs whose weight is -1, by a masked
-/// addition each: the signed sum is the sum of all inputs less twice that.
+/// Sums of the inputs whose weight is -1, over the edges begin .. end - 1, by a masked addition each; 16-bit lanes.
 template <std::size_t P, std::size_t C>
-void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::size_t channel) {
+void negative_sums(const IntegerTile* tiles, const IntegerDenseTask& task, std::size_t channel, std::size_t begin,
+                   std::size_t end, __m512i (&sums)[P][C]) {
     const std::int16_t* block = task.blocks + channel * task.edges;
     __m512i negative[P][C];
 #pragma GCC unroll 8
@@ -275,7 +275,7 @@ void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) negative[p][c] = _mm512_setzero_si512();
     }
-    for (std::size_t edge = 0; edge < task.edges; ++edge) {
+    for (std::size_t edge = begin; edge < end; ++edge) {
         __mmask32 minus[C];
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c)
@@ -289,35 +289,101 @@ void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::
     }
 #pragma GCC unroll 8
     for (std::size_t p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < C; ++c) sums[p][c] = negative[p][c];
+    }
+}
+
+void write_bits(const IntegerTile& tile, std::size_t first, std::uint32_t fires) {
+    __builtin_memcpy(reinterpret_cast<char*>(tile.fired) + first / 8, &fires, sizeof fires);
+}
+
+/// P patches x C vectors of 32 channels, from channel `channel` on, where signed sums fit 16 bits. The signed sum is the sum
+/// of all inputs less twice that of those whose weight is -1.
+template <std::size_t P, std::size_t C>
+void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::size_t channel) {
+    __m512i negative[P][C];
+    negative_sums<P, C>(tiles, task, channel, 0, task.edges, negative);
+#pragma GCC unroll 8
+    for (std::size_t p = 0; p < P; ++p) {
         const __m512i all = _mm512_set1_epi16(static_cast<std::int16_t>(sum_of(tiles[p].patch, task.edges)));
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) {
             const std::size_t first = channel + c * kIntegerLanes;
             const __m512i sums = _mm512_sub_epi16(all, _mm512_slli_epi16(negative[p][c], 1));
             const __m512i thresholds = narrow_thresholds(tiles[p].thresholds + first, task.channels - first);
-            const std::uint32_t fires = _cvtmask32_u32(_mm512_cmpge_epi16_mask(sums, thresholds));
-            __builtin_memcpy(reinterpret_cast<char*>(tiles[p].fired) + first / 8, &fires, sizeof fires);
+            write_bits(tiles[p], first, _cvtmask32_u32(_mm512_cmpge_epi16_mask(sums, thresholds)));
         }
     }
+}
+
+/// The same for larger sums: 16-bit sums over as many edges as cannot overflow, added up in 32 bits.
+template <std::size_t P, std::size_t C>
+void tile_wide_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::size_t channel) {
+    const auto stretch = kLargest / static_cast<std::size_t>(task.magnitude);
+    __m512i wide[P][2 * C];
+    for (std::size_t p = 0; p < P; ++p) {
+        for (std::size_t c = 0; c < 2 * C; ++c) wide[p][c] = _mm512_setzero_si512();
+    }
+    for (std::size_t edge = 0; edge < task.edges; edge += stretch) {
+        __m512i negative[P][C];
+        negative_sums<P, C>(tiles, task, channel, edge, edge + stretch < task.edges ? edge + stretch : task.edges, negative);
+        for (std::size_t p = 0; p < P; ++p) {
+            for (std::size_t c = 0; c < C; ++c) {
+                const __m256i low = _mm512_castsi512_si256(negative[p][c]), high = _mm512_extracti64x4_epi64(negative[p][c], 1);
+                wide[p][2 * c] = _mm512_add_epi32(wide[p][2 * c], _mm512_cvtepi16_epi32(low));
+                wide[p][2 * c + 1] = _mm512_add_epi32(wide[p][2 * c + 1], _mm512_cvtepi16_epi32(high));
+            }
+        }
+    }
+    for (std::size_t p = 0; p < P; ++p) {
+        const __m512i all = _mm512_set1_epi32(sum_of(tiles[p].patch, task.edges));
+        for (std::size_t c = 0; c < C; ++c) {
+            const std::size_t first = channel + c * kIntegerLanes, left = task.channels - first;
+            const __mmask32 exist = left >= kIntegerLanes ? ~__mmask32{0} : ~(~__mmask32{0} << left);
+            std::uint32_t fires = 0;
+            for (std::size_t half = 0; half < 2; ++half) {
+                const auto some = static_cast<__mmask16>(exist >> (16 * half));
+                const __m512i sums = _mm512_sub_epi32(all, _mm512_slli_epi32(wide[p][2 * c + half], 1));
+                const __m512i thresholds = _mm512_maskz_loadu_epi32(some, tiles[p].thresholds + first + 16 * half);
+                fires |= static_cast<std::uint32_t>(_mm512_mask_cmpge_epi32_mask(some, sums, thresholds)) << (16 * half);
+            }
+            write_bits(tiles[p], first, fires);
+        }
+    }
+}
+
+template <std::size_t P, std::size_t C>
+void tile_of_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::size_t channel) {
+    if (static_cast<std::size_t>(task.magnitude) * task.edges < kLargest)
+        tile_integers<P, C>(tiles, task, channel);
+    else
+        tile_wide_integers<P, C>(tiles, task, channel);
 }
 
 template <std::size_t C>
 void block_integers(const IntegerDenseTask& task, std::size_t channel) {
     std::size_t tile = 0;
-    for (; tile + kPatches <= task.count; tile += kPatches) tile_integers<kPatches, C>(task.tiles + tile, task, channel);
-    for (; tile < task.count; ++tile) tile_integers<1, C>(task.tiles + tile, task, channel);
+    for (; tile + kPatches <= task.count; tile += kPatches) tile_of_integers<kPatches, C>(task.tiles + tile, task, channel);
+    for (; tile < task.count; ++tile) tile_of_integers<1, C>(task.tiles + tile, task, channel);
 }
 
 void dense_integers(const IntegerDenseTask& task) {
-    // Sums that might not fit 16 bits are left to the portable kernel, whose blocks are the same.
-    if (static_cast<std::size_t>(task.magnitude) * task.edges >= kLargest) return conv_int_scalar.dense(task);
+    // A single edge that does not fit 16 bits is left to the portable kernel, whose blocks are the same.
+    if (task.magnitude > static_cast<std::int32_t>(kLargest)) return conv_int_scalar.dense(task);
     for (std::size_t tile = 0; tile < task.count; ++tile) {
         for (std::size_t word = 0; word < word_count(task.channels); ++word) task.tiles[tile].fired[word] = 0;
     }
     const std::size_t vectors = (task.channels + kIntegerLanes - 1) / kIntegerLanes;
     std::size_t vector = 0;
     for (; vector + kVectors <= vectors; vector += kVectors) block_integers<kVectors>(task, vector * kIntegerLanes);
-    for (; vector < vectors; ++vector) block_integers<1>(task, vector * kIntegerLanes);
+    const std::size_t channel = vector * kIntegerLanes;
+    switch (vectors - vector) {
+        case 3: return block_integers<3>(task, channel);
+        case 2: return block_integers<2>(task, channel);
+        case 1: return block_integers<1>(task, channel);
+        default: return;
+    }
 }
 
 void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int32_t fan_in, std::size_t classes,

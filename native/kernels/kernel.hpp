@@ -46,7 +46,7 @@ struct BinaryTile {
 struct BinaryDenseTask {
     const BinaryTile* tiles;
     std::size_t count;   ///< tiles, 1 .. the kernel's tile
-    const Word* blocks;  ///< weights, lanes interleaved: [channels / lanes][words][lanes]
+    const Word* blocks;  ///< weights, lanes interleaved: [channels / lanes][words][lanes], or see BinaryKernel::pack
     std::size_t words;   ///< words of a patch
     std::size_t begin, end;  ///< evaluate words begin .. end - 1 only
     std::size_t channels;
@@ -130,7 +130,10 @@ struct BinaryKernel {
     std::size_t tile;   ///< patches a dense call takes at most, up to kMaxTile
     void (*dense)(const BinaryDenseTask&);
     BinaryPrune prune;  ///< edge words of 64, simple bounds
-    void (*pool)(const BinaryPoolTask&);  ///< leaves settled channels of a window alone; null where there is none
+    void (*pool)(const BinaryPoolTask&) = nullptr;  ///< leaves settled channels of a window alone; null where there is none
+    /// Lays one group's rows out as the dense kernel's blocks, which are zero before: [channels rounded up to lanes][words]
+    /// words in all. Null where they are interleaved as BinaryDenseTask says.
+    void (*pack)(const Word* rows, std::size_t channels, std::size_t words, Word* blocks) = nullptr;
 };
 
 /// Integers in: signed sums.
@@ -155,5 +158,13 @@ extern const OutputKernel output_scalar;
 extern const BinaryKernel conv_b1_avx512;
 extern const IntegerKernel conv_int_avx512;
 extern const OutputKernel output_avx512;
+
+extern const BinaryKernel conv_b1_avx2;
+extern const IntegerKernel conv_int_avx2;
+extern const OutputKernel output_avx2;
+
+extern const BinaryKernel conv_b1_neon;
+extern const IntegerKernel conv_int_neon;
+extern const OutputKernel output_neon;
 
 }  // namespace o3bnn

@@ -48,7 +48,9 @@ class Engine:
     images: uint8 [n, height, width, channels], C-contiguous.
     """
 
-    def __init__(self, plan: Plan, isa: str, threads: int) -> None: ...
+    def __init__(self, plan: Plan, isa: str, threads: int, shared_edges: int) -> None:
+        """shared_edges: edges of an image from which on all threads work on one, where there are fewer images."""
+
     def sums(self, images: npt.NDArray[np.uint8], out: npt.NDArray[np.int32]) -> None:
         """Write the output stage's sums to out: int32 [n, classes]."""
 

@@ -166,6 +166,12 @@ def test_t15_the_bounds_unit_paces_dispatch_and_may_decide_before_the_first_word
     assert run.cycles(DECIDE) == [cycle + 3 for cycle in run.cycles(DISPATCH)]
 
 
+def test_a_long_wait_for_the_bounds_unit_is_no_deadlock():
+    network = conv((1, 1, 700), 2, threshold=680)
+    run = Run(network, machine(word=1, bounds="sharp", bounds_words=1), image(network, ZERO))
+    assert np.diff(run.cycles(DISPATCH)).tolist() == [700]
+
+
 def test_t16_lockstep_waits_for_the_last_pe_of_a_step():
     network = conv((1, 2, 64), 2, threshold=[1, 57])
     run = Run(network, machine(pes=2).machine("inorder"))

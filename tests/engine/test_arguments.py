@@ -162,11 +162,11 @@ def test_the_native_side_checks_shapes_itself(engine):
     with pytest.raises(TypeError):
         native.sums(pictures[:, ::-1], np.empty((2, 3), np.int32))
     with pytest.raises(ValueError, match="no output stage"):
-        _native.Engine(_native.Plan((1, 1, 1), networks.BITS, True), "scalar", 1)
+        _native.Engine(_native.Plan((1, 1, 1), networks.BITS, True), "scalar", 1, 0)
     with pytest.raises(ValueError, match="'mmx' is not available"):
         plan = _native.Plan((1, 1, 1), networks.BITS, True)
         plan.set_output(1, np.zeros((1, 1), np.uint64))
-        _native.Engine(plan, "mmx", 1)
+        _native.Engine(plan, "mmx", 1, 0)
 
 
 def stage_arguments():

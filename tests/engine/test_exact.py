@@ -37,6 +37,20 @@ def test_every_stage_equals_the_reference(name, pruning, isa, monkeypatch):
 
 
 @named
+@pytest.mark.parametrize("pruning", ["on", "off"])
+@pytest.mark.parametrize("isa", ISAS)
+def test_threads_that_share_an_image_give_the_same_sums(name, pruning, isa, monkeypatch):
+    monkeypatch.setenv("O3BNN_ISA", isa)
+    monkeypatch.setattr("o3bnn.engine.engine._SHARED_EDGES", 0)
+    pictures = networks.images(NETWORKS[name], 2)
+    wanted = reference.run(NETWORKS[name], pictures).sums
+    for threads in (2, 3, 5):
+        engine = Engine(NETWORKS[name], threads=threads, pruning=pruning)
+        for count in (1, 2):
+            np.testing.assert_array_equal(engine.sums(pictures[:count]), wanted[:count])
+
+
+@named
 @pytest.mark.parametrize("bounds", ["simple", "sharp"])
 def test_counts_equal_the_oracle(name, bounds):
     pictures = networks.images(NETWORKS[name], 2)

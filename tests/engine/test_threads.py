@@ -54,6 +54,21 @@ def test_python_threads_share_an_engine(threads):
         list(pool.map(work, range(5)))
 
 
+def test_python_threads_share_an_engine_whose_threads_share_an_image(monkeypatch):
+    monkeypatch.setattr("o3bnn.engine.engine._SHARED_EDGES", 0)
+    engine = Engine(NETWORK, threads=3)
+    start = threading.Barrier(4)
+
+    def work(index):
+        start.wait()
+        for turn in range(100):
+            image = (index * 11 + turn) % len(PICTURES)
+            np.testing.assert_array_equal(engine.sums(PICTURES[image : image + 1])[0], TRACE.sums[image])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+
+
 @pytest.mark.parametrize("call", ["run", "activations", "profile"])
 def test_the_gil_is_released(call):
     """With an endless switch interval, this thread runs during the other one's call only if that gives the GIL up."""

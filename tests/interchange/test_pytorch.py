@@ -86,3 +86,28 @@ def test_hand_written_layers(form, dynamo, tmp_path):
     report = verify(tmp_path / "m.onnx", imported.network, Reference(imported.network), [pixels(imported.network, 20)])
     assert report.equal and not any(stage.bits for stage in report.stages)
     assert imported.exact_logits
+
+
+class Normalized(nn.Module):
+    """A first layer that reads normalized pixels without any quantizer."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Parameter(torch.randn(24, 64)), nn.Parameter(torch.randn(5, 24))
+        self.norm = nn.BatchNorm1d(24)
+        self.norm.running_mean.normal_(0, 3)
+
+    def forward(self, x):
+        x = self.norm(nn.functional.linear(x.flatten(1), torch.sign(self.one)))
+        return nn.functional.linear(torch.sign(x), torch.sign(self.two))
+
+
+def test_normalized_pixels(tmp_path):
+    torch.manual_seed(2)
+    export(Normalized().eval(), (1, 8, 8), tmp_path / "m.onnx", False)
+    usual = Preprocessing(mean=(0.1307,), std=(0.3081,))
+    imported = compile_onnx(tmp_path / "m.onnx", preprocessing=usual)
+    np.testing.assert_array_equal(imported.network.input.table, np.arange(256))
+    report = verify(tmp_path / "m.onnx", imported.network, Reference(imported.network), [pixels(imported.network, 300)])
+    assert report.equal and not any(stage.bits for stage in report.stages)
+    assert imported.exact_logits

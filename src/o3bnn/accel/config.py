@@ -195,7 +195,7 @@ PRESETS = {
     for config in (
         AcceleratorConfig(
             name="zc706",
-            pes=224,
+            pes=232,
             word=64,
             stations=6,
             latency=3,

@@ -25,14 +25,17 @@ _WORK_PER_LOOK = 1 << 32
 _EDGES_PER_NEURON = 512
 _EDGES_PER_PIXEL = 64
 _IMAGES_PER_LOOK = 4
+# With fewer images than threads, all threads work on one image at a time if it has this many dense edges: some 50 us on a
+# fast core. A smaller image is done before a sleeping thread has woken up.
+_SHARED_EDGES = 1 << 26
 _PROFILE_SLOWDOWN = 8
 
 
 class Engine:
     """A network ready to run. Immutable; one engine may be used from several Python threads at the same time.
 
-    network: what to run. threads: how many CPU threads share the images of a call; by default one for each CPU that this
-    process may use. pruning: `off` evaluates every edge; `on` prunes every stage, by the instruction set's own pooling
+    network: what to run. threads: how many CPU threads share the images of a call (or one image, where it is large and
+    there are fewer images than threads); by default one for each CPU that this process may use. pruning: `off` evaluates every edge; `on` prunes every stage, by the instruction set's own pooling
     kernel where it has one for the stage and otherwise edge word by edge word until each neuron is decided (what
     `profile(word=64)` counts); `auto` uses what is known to be faster, today `off` for every stage. All give the same bits.
 
@@ -52,7 +55,7 @@ class Engine:
         self._threads = _thread_count(threads)
         self._pruning: Pruning = pruning
         self._isa = _choose_isa()
-        self._native = _native.Engine(native_plan(network, pruning), self._isa, self._threads)
+        self._native = _native.Engine(native_plan(network, pruning), self._isa, self._threads, _SHARED_EDGES)
         self._dense_edges = self._native.dense_edges()
         self._work = _work(network, sum(self._dense_edges))
 

@@ -1,4 +1,4 @@
-"""Larq Compute Engine's .tflite files to the integer network. Needs the extra `onnx`, whose graph importer it shares."""
+"""Larq Compute Engine's .tflite files to the integer network. Needs the extra `onnx`: it shares the graph importer."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

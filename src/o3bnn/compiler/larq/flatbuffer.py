@@ -1,7 +1,7 @@
 """A reader of FlatBuffers that trusts nothing: every offset is checked against the file.
 
-A table starts with a signed offset back to its vtable, which lists where each field is (0: absent). Vectors, strings and
-tables are reached by unsigned offsets from where these stand, and start with their length.
+A table starts with a signed offset back to its vtable, which lists where each field is (0: absent). Vectors, strings
+and tables are reached by unsigned offsets from where these stand; vectors and strings start with their length.
 """
 
 import struct

@@ -170,7 +170,7 @@ def _custom_options(name: str, content: bytes) -> dict[str, int]:
     """The options of a custom operator: a FlexBuffers map of integers."""
     if not content:
         return {}
-    from flatbuffers import flexbuffers
+    from flatbuffers import flexbuffers  # type: ignore[import-untyped]
 
     try:
         found = flexbuffers.Loads(content)

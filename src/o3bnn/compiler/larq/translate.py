@@ -1,7 +1,7 @@
 """Turns a Larq Compute Engine graph into the plain graph that the ONNX importer reads.
 
-LCE's maps are [n, height, width, channels]; a bit 1 of its packed words stands for -1, 32 channels a word, the lowest bit
-first. `LceBconv2d` sums s = K - 2 * mismatches and yields
+LCE's maps are [n, height, width, channels]; a bit 1 of its packed words stands for -1, 32 channels a word, the lowest
+bit first. `LceBconv2d` sums s = K - 2 * mismatches and yields
 
     floats:  activation(s) * multiplier + bias
     bits:    -1 where mismatches > threshold, so +1 where s >= K - 2 * threshold

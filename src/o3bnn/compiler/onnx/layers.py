@@ -5,6 +5,7 @@ padding q * p, the sum of channel c at a position of border class b is
 
     q a_c (sum of w n over the existing edges + p * sum of w over the padded ones)
 
+(and a_c * shift * sum of w, where pixels are normalized to values q * n + shift).
 Where inputs are the two values q * low and q * high for the bits -1 and +1, with s the signed sum of the bits:
 
     sum of w n = ((high - low) s + (high + low) * sum of w) / 2
@@ -92,8 +93,12 @@ class Layer(Source):
         else:
             twice = twice + 2 * sums
         halves = np.array([float(unit / 2) for unit in self.units[channels]])[:, None]
+        real = twice * halves
+        if operand.shift or operand.beyond:
+            constant = operand.shift * self.inside[block, channels] + operand.beyond * self.beyond[block, channels]
+            real = real + (self.magnitudes[channels].astype(np.float64) * constant)[:, None]
         with np.errstate(over="ignore"):
-            values = np.asarray(twice * halves, np.float32)
+            values = np.asarray(real, np.float32)
         if not np.all(np.isfinite(values)):
             raise UnsupportedGraphError(f"{self.name}: its scales overflow float32")
         return values

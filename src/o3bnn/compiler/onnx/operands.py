@@ -25,7 +25,8 @@ class Operand:
 
     table: int64 [256], the integer of every pixel value, for a layer that reads integers; None for bits, which stand
     for the integers low (bit 0) and high (bit 1). padding: the integer beyond the border. exact: whether the values
-    are multiples of the quantum to the last bit (else they are roundings of such).
+    are multiples of the quantum to the last bit (else they are roundings of such). shift: what is added to every value
+    of a table, where pixels are normalized to no grid through 0; beyond: the value of the padding then (else 0).
     """
 
     quantum: Fraction
@@ -34,6 +35,8 @@ class Operand:
     low: int = -1
     high: int = 1
     table: Ints | None = None
+    shift: float = 0.0
+    beyond: float = 0.0
 
     @property
     def largest(self) -> int:
@@ -78,6 +81,22 @@ def _rough_grid(values: Floats) -> tuple[float, Ints] | None:
         if np.abs(values - quantum * multiples).max() <= min(ROUNDING * np.abs(values).max(), MAX_DEVIATION * quantum):
             return quantum, multiples.astype(np.int64)
     return None
+
+
+def shifted_grid(values: Array) -> tuple[float, Ints, float] | None:
+    """Quantum, multiples from 0 on, and shift of finite float values that are evenly spaced, up to rounding."""
+    doubles = values.astype(np.float64)
+    distinct = np.unique(doubles)
+    span = distinct[-1] - distinct[0]
+    steps = round(span / np.diff(distinct).min()) if len(distinct) > 1 else 0
+    if not 1 <= steps < MAX_INTEGER:
+        return None
+    multiples = np.rint((doubles - distinct[0]) / (span / steps))
+    quantum, shift = np.polyfit(multiples, doubles, 1)
+    allowed = min(4 * ROUNDING * np.abs(doubles).max(), MAX_DEVIATION * quantum)
+    if np.abs(doubles - (quantum * multiples + shift)).max() > allowed:
+        return None
+    return float(quantum), multiples.astype(np.int64), float(shift)
 
 
 def exact_in_float32(unit: Fraction, largest: int) -> bool:

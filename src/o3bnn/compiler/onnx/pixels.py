@@ -2,12 +2,13 @@
 
 import json
 import re
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
 from o3bnn.compiler.onnx.graph import Graph, Node
-from o3bnn.compiler.onnx.operands import Operand, grid
+from o3bnn.compiler.onnx.operands import Operand, grid, shifted_grid
 from o3bnn.compiler.onnx.preprocessing import Preprocessing
 from o3bnn.compiler.onnx.symbolic import MapShape, Source, Symbol, batch_index, lanes_of, planar_index
 from o3bnn.errors import InputError, UnsupportedGraphError
@@ -117,6 +118,10 @@ def pixel_operand(
         operand = bit_operand(reader, float(distinct[0]), float(distinct[1]), padding)
         return operand, np.where(row == distinct[1], 1, -1).astype(np.int16)
     found = grid(np.append(row, np.float32(padding)))
+    if found is None and (shifted := shifted_grid(row)) is not None:
+        step, table, shift = shifted
+        operand = Operand(Fraction(step), 0, False, table=table, shift=shift, beyond=padding)
+        return operand, table.astype(np.int16)
     if found is None:
         raise reader.error(
             f"the values of its input, {distinct[0]:g} to {distinct[-1]:g} in {len(distinct)} steps, are no multiples "
