@@ -53,6 +53,7 @@ struct StagePlan {
     int out_columns() const { return (columns - pool.columns) / pool_stride.columns + 1; }
     int windows() const { return out_rows() * out_columns(); }
     int positions() const { return pool.rows * pool.columns; }
+    bool uses_weights_once() const { return windows() == 1 && positions() == 1 && planes == 1; }
     bool overlaps() const { return pool_stride.rows < pool.rows || pool_stride.columns < pool.columns; }
 };
 

@@ -11,7 +11,7 @@ WeightStream make_stream(const Config& config, const std::vector<StagePlan>& sta
     WeightStream stream(config, dram);
     for (const StagePlan& stage : stages)
         for (const PassPlan& pass : stage.passes)
-            stream.add(pass, stage.edge_words, stage.windows() == 1 && stage.positions() == 1);
+            stream.add(pass, stage.edge_words, stage.uses_weights_once());
     return stream;
 }
 

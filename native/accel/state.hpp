@@ -93,7 +93,7 @@ struct State {
 
     /// T18: whether the operand comes beside the weights' bursts.
     bool streams_operand() const {
-        return !plan.resident && layer.plan().windows() == 1 && layer.plan().positions() == 1;
+        return !plan.resident && layer.plan().uses_weights_once();
     }
     int per_position() const { return plan.lanes * plan.slots; }
     int ring_size() const { return config.depth + config.latency + 2; }

@@ -90,7 +90,9 @@ void gather_bits(const Stage& stage, const Word* map, std::size_t y, std::size_t
 void gather_integers(const Stage& stage, const std::int16_t* map, std::size_t y, std::size_t x, std::size_t group,
                      std::int16_t* patch) {
     const std::size_t inputs = stage.group_inputs, channels = stage.in.channels;
-    std::fill_n(patch, stage.integer_stride, std::int16_t{0});
+    const std::size_t c = stage.border_class(y * stage.conv.width + x);
+    const std::size_t zeros_from = static_cast<std::size_t>(stage.fan_in(c)) < stage.full_fan_in ? 0 : stage.full_fan_in;
+    std::fill(patch + zeros_from, patch + stage.integer_stride, std::int16_t{0});
     for_each_run(stage, y, x, [&](std::size_t edge, std::size_t pixel, std::size_t pixels) {
         const std::int16_t* source = map + pixel * channels;
         if (stage.groups == 1) {

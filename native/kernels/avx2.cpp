@@ -280,7 +280,7 @@ struct Share {
     }
 
     void clear_counts() const {
-        for (std::size_t patch = 0; patch < round_up(task.count, 2); ++patch) {
+        for (std::size_t patch = 0; patch < task.count + task.count % 2; ++patch) {
             for (std::size_t c = 0; c < channels; ++c) room.counts[patch][c] = 0;
         }
     }

@@ -267,6 +267,14 @@ def test_t25_a_full_bank_stops_the_stream():
     )
 
 
+def test_t25_bit_planes_keep_their_weights():
+    """Every plane reads the weights again, so a streamed stage of one window holds them until it ends."""
+    network = conv((1, 1, 64), 1, threshold=0, table=(2 * np.arange(256) - 255).astype(np.int16))
+    run = Run(network, machine(weight_words=8, burst_words=1).machine("dense"))
+    assert run[0].words["useful"] == 64
+    assert run[0].traffic["dram_weight_bits"] == 64
+
+
 def test_t26_bursts_of_decided_neurons_are_not_requested():
     network = conv((1, 1, 800), 1, threshold=1)
     run = Run(network, machine(weight_words=16, slot_words=1, burst_words=1, dram_latency=2))

@@ -106,3 +106,14 @@ def test_errors_say_what_and_where(mutation, match):
         data.domain = "com.example"
     with pytest.raises(UnsupportedGraphError, match=match):
         import_graph(graph_of(model))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 60_000, 60_000), (1, 1, 2**40, 2**40), (2**40, 1, 8, 8)])
+def test_huge_inputs_are_refused_at_once(sizes):
+    import onnx
+
+    model = onnx.load(MODELS / "brevitas_fc.onnx")
+    for place, size in zip(model.graph.input[0].type.tensor_type.shape.dim, sizes, strict=True):
+        place.dim_value = size
+    with pytest.raises(UnsupportedGraphError, match="limit|larger|more than|not an integer in"):
+        import_graph(graph_of(model))

@@ -43,7 +43,7 @@ class StageWork:
     @property
     def single(self) -> bool:
         """Whether every weight is used once."""
-        return self.windows == 1 and self.pool == (1, 1)
+        return self.windows == 1 and self.pool == (1, 1) and self.planes == 1
 
     @property
     def overlaps(self) -> bool:

@@ -1,6 +1,7 @@
 """The line of layers that a graph amounts to: each is finished, to a stage, when the next one reads it."""
 
 from collections.abc import Callable, Mapping
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from o3bnn.compiler.onnx.pixels import bit_operand, encoding, packed, pixel_oper
 from o3bnn.compiler.onnx.preprocessing import Preprocessing
 from o3bnn.compiler.onnx.result import Imported, StageOrigin, Tail
 from o3bnn.compiler.onnx.symbolic import (
+    MAX_ELEMENTS,
+    PADDED,
     MapShape,
     Parameter,
     Source,
@@ -100,7 +103,9 @@ class Chain:
             raise node.error("only the height and width of [images, channels, height, width] can be padded")
         if not any(any(pair) for pair in widths):
             return x.moved(node.outputs[0], x.index)
-        index = np.pad(x.index, widths, constant_values=-1)
+        if prod(size + before + after for size, (before, after) in zip(x.shape, widths, strict=True)) > MAX_ELEMENTS:
+            raise node.error(f"its result would have more than {MAX_ELEMENTS} elements")
+        index = np.pad(x.index, widths, constant_values=PADDED)
         return Symbol(node.outputs[0], x.source, x.step, x.level, index, value)
 
     def finish(

@@ -1,6 +1,7 @@
 """Walks over an ONNX graph and turns it into the integer network: `import_graph`."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from o3bnn.compiler.onnx.operators import LAYERS, TAILS
 from o3bnn.compiler.onnx.pixels import exported_classes, exported_image, image_shape, pixel_symbol
 from o3bnn.compiler.onnx.preprocessing import Preprocessing
 from o3bnn.compiler.onnx.result import Imported, Tail
-from o3bnn.compiler.onnx.symbolic import MapShape, Symbol
+from o3bnn.compiler.onnx.symbolic import MAX_ELEMENTS, MapShape, Symbol
 from o3bnn.errors import InputError, InvalidNetworkError, O3bnnError, UnsupportedGraphError
+from o3bnn.model import ConvGeometry
 
 Value = Symbol | Array
 
@@ -39,8 +41,9 @@ def import_graph(
     """
     if preprocessing is None:
         preprocessing = Preprocessing(divisor=1.0 if graph.input_is_integer else 255.0)
-    shape, layout = image_shape(graph, image or exported_image(graph))
     try:
+        shape, layout = image_shape(graph, image or exported_image(graph))
+        ConvGeometry(*shape, 1)  # its limits, before arrays of this size are made
         symbol = pixel_symbol(graph, shape, layout)
         walk = _Walk(graph, symbol, preprocessing)
         result = walk.run()
@@ -143,6 +146,9 @@ class _Walk:
 
 
 def _fold(function: Any, arguments: Sequence[Array | None]) -> Array:
+    shape = np.broadcast_shapes(*(argument.shape for argument in arguments if argument is not None))
+    if prod(shape) > MAX_ELEMENTS:
+        raise ValueError(f"its result would have {prod(shape)} elements: {MAX_ELEMENTS} are the limit")
     with np.errstate(all="ignore"):
         return np.asarray(function(*arguments))
 
