@@ -25,7 +25,7 @@ $(VENV)/demo.stamp: $(VENV)/python.stamp $(NATIVE)
 # Everything that the tests use. torch comes first, pinned, so that the extra's wider range installs nothing larger.
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(PIP) torch
-	$(PIP) -e '.[train,report,dev]'
+	$(PIP) -e '.[train,onnx,report,dev]'
 	touch $@
 
 ## make demo       classify digits with shipped networks, count pruned edges, write o3bnn-demo.html

@@ -1,7 +1,7 @@
 """Larq Compute Engine on the topology of `vgg_like`, as a process that `latency.py` asks for rounds.
 
-Runs in an environment of its own (see `latency.py`). Each line on standard input is a number of inferences; the answer is
-the milliseconds of each, one thread, batch 1, Larq's own converter and interpreter.
+Runs in an environment of its own (see `latency.py`). Each line on standard input is a number of inferences; the answer
+is the milliseconds of each, one thread, batch 1, Larq's own converter and interpreter.
 """
 
 import sys

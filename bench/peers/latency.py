@@ -8,8 +8,8 @@ Larq Compute Engine needs its own environment, since it pins TensorFlow 2.13 and
     larq-env/bin/pip install larq-compute-engine==0.16.0 larq==0.14.0 'tensorflow-cpu==2.13.*' 'numpy<2'
     python bench/peers/latency.py --larq-python larq-env/bin/python
 
-Needs the `train` extra. Weights are random (latency of the dense kernels does not depend on them); the ratio of a peer is the
-median over rounds of its round's median against this engine's in the same round. Writes results/peers.csv.
+Needs the `train` extra. Weights are random (latency of the dense kernels does not depend on them); the ratio of a
+peer is the median over rounds of its round's median against this engine's in the same round. Writes results/peers.csv.
 """
 
 import argparse

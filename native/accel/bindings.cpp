@@ -80,7 +80,7 @@ void check_geometry(const StagePlan& s) {
 }
 
 void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::array<Pair, 5>& shape, int groups,
-               int planes, int edge_words, const std::array<bool, 3>& flags, const Array<const Word, 1>& weights,
+               int planes, int edge_words, const std::array<bool, 4>& flags, const Array<const Word, 1>& weights,
                const Array<const Word, 2>& exists, const Array<const std::int64_t, 2>& thresholds,
                const Array<const std::uint8_t, 1>& decisive, const Array<const int, 1>& class_map) {
     StagePlan s;
@@ -92,8 +92,9 @@ void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::
     s.pool = {shape[3][0], shape[3][1]};
     s.pool_stride = {shape[4][0], shape[4][1]};
     s.groups = groups, s.planes = planes, s.edge_words = edge_words;
-    s.output = flags[0], s.spilled_in = flags[1], s.spilled_out = flags[2];
+    s.output = flags[0], s.spilled_in = flags[1], s.spilled_out = flags[2], s.single = flags[3];
     check_geometry(s);
+    require(!s.single || (s.windows() == 1 && s.positions() == 1 && planes == 1), "weights are used more than once");
     const auto limbs = static_cast<std::size_t>(builder.config.limbs());
     const auto channels = static_cast<std::size_t>(s.channels), words = static_cast<std::size_t>(edge_words);
     require((s.in_channels / groups) * static_cast<std::int64_t>(s.kernel.rows) * s.kernel.columns <=

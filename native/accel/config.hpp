@@ -41,6 +41,7 @@ struct StagePlan {
     Extent kernel, stride, pool, pool_stride;
     int top = 0, left = 0, groups = 1, planes = 1, edge_words = 0;
     bool output = false;                           ///< sums rather than bits
+    bool single = false;                           ///< every weight is used once, and every word exists
     bool spilled_in = false, spilled_out = false;  ///< its maps live in DRAM
     std::vector<Word> weights;                     ///< [channels][edge_words][limbs]
     std::vector<Word> exists;                      ///< [classes][edge_words][limbs]
@@ -53,7 +54,6 @@ struct StagePlan {
     int out_columns() const { return (columns - pool.columns) / pool_stride.columns + 1; }
     int windows() const { return out_rows() * out_columns(); }
     int positions() const { return pool.rows * pool.columns; }
-    bool uses_weights_once() const { return windows() == 1 && positions() == 1 && planes == 1; }
     bool overlaps() const { return pool_stride.rows < pool.rows || pool_stride.columns < pool.columns; }
 };
 

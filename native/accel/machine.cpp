@@ -10,8 +10,7 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 WeightStream make_stream(const Config& config, const std::vector<StagePlan>& stages, Dram& dram) {
     WeightStream stream(config, dram);
     for (const StagePlan& stage : stages)
-        for (const PassPlan& pass : stage.passes)
-            stream.add(pass, stage.edge_words, stage.uses_weights_once());
+        for (const PassPlan& pass : stage.passes) stream.add(pass, stage.edge_words, stage.single);
     return stream;
 }
 
@@ -83,7 +82,8 @@ void Machine::run_pass(State& state, Cycle& now) const {
     Cycle last_progress = now;
     for (;; ++now) {
         state.dram.refill();
-        bool progress = retire.operate(now);
+        bool progress = !state.dram.available();  // a transfer is under way
+        progress |= retire.operate(now);
         for (Pe& pe : state.pes) {
             progress |= decide.operate(pe, now);
             progress |= issue.operate(pe, now);

@@ -92,9 +92,7 @@ struct State {
     std::vector<Pe> pes{};
 
     /// T18: whether the operand comes beside the weights' bursts.
-    bool streams_operand() const {
-        return !plan.resident && layer.plan().uses_weights_once();
-    }
+    bool streams_operand() const { return !plan.resident && layer.plan().single; }
     int per_position() const { return plan.lanes * plan.slots; }
     int ring_size() const { return config.depth + config.latency + 2; }
     std::size_t ring(int window) const { return static_cast<std::size_t>(window) & ring_mask; }

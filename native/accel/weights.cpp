@@ -24,8 +24,9 @@ bool WeightStream::operate(Cycle now) {
 /// Requests or skips the burst at the cursor; false where it has no place.
 bool WeightStream::request(Cycle now) {
     Pass& p = passes_[next_pass_];
-    if (p.plan->resident) {
+    if (p.plan->resident || p.finished) {
         ++next_pass_;
+        next_slot_ = next_word_ = next_lane_ = 0;
         return true;
     }
     const std::size_t i = index(p, next_lane_, next_slot_);
@@ -75,6 +76,7 @@ void WeightStream::decided(std::size_t pass, int pe, int lane, int slot) {
 
 void WeightStream::finish(std::size_t pass) {
     Pass& p = passes_[pass];
+    p.finished = true;
     if (p.plan->resident || p.single) return;
     for (int lane = 0; lane < p.plan->lanes; ++lane)
         for (int slot = 0; slot < p.plan->slots; ++slot)

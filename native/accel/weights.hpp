@@ -47,6 +47,7 @@ class WeightStream {
         bool single;
         std::vector<int> arrived, requested, used;  ///< words of each [lane][slot]
         std::vector<std::uint8_t> decided;
+        bool finished = false;  ///< what was not requested by then never is
     };
     struct Delivery {
         Cycle time;

@@ -357,12 +357,17 @@ constexpr std::int32_t kLargest = 32767;
 /// sum += x in 16-bit lanes; in assembly for the same reason as add_octets().
 void add_integers(__m256i& sum, __m256i x) { asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(x)); }
 
-/// The bits of eight channels, from channel `first` on, of which `channels` exist.
-Word fires(__m256i sums, const std::int32_t* thresholds, std::size_t channels) {
+/// The bits of kIntegerLanes channels, of which the first `channels` exist.
+Word fires(const __m256i* sums, const std::int32_t* thresholds, std::size_t channels) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m256i exist = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(channels)), lane);
-    const __m256i silent = _mm256_cmpgt_epi32(_mm256_maskload_epi32(thresholds, exist), sums);
-    return static_cast<Word>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_andnot_si256(silent, exist))));
+    Word bits = 0;
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+        const __m256i exist = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(channels) - 8 * i), lane);
+        const __m256i silent = _mm256_cmpgt_epi32(_mm256_maskload_epi32(thresholds + 8 * i, exist), sums[i]);
+        bits |= static_cast<Word>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_andnot_si256(silent, exist)))) << (8 * i);
+    }
+    return bits;
 }
 
 /// P patches x C vectors of 16 channels, from channel `channel` on, in 16-bit sums that are widened before they overflow.
@@ -382,15 +387,15 @@ void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::
             for (std::size_t c = 0; c < C; ++c) narrow[p][c] = _mm256_setzero_si256();
         }
         for (const std::size_t stop = least(task.edges, edge + stretch); edge < stop; ++edge) {
+            __m256i x[P];
 #pragma GCC unroll 8
-            for (std::size_t p = 0; p < P; ++p) {
-                const __m256i x = _mm256_set1_epi16(tiles[p].patch[edge]);
+            for (std::size_t p = 0; p < P; ++p) x[p] = _mm256_set1_epi16(tiles[p].patch[edge]);
 #pragma GCC unroll 8
-                for (std::size_t c = 0; c < C; ++c) {
-                    const std::int16_t* signs = block + (c / 2 * task.edges + edge) * kIntegerLanes + c % 2 * kIntegerVector;
-                    const __m256i sign = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(signs));
-                    add_integers(narrow[p][c], _mm256_sign_epi16(x, sign));
-                }
+            for (std::size_t c = 0; c < C; ++c) {
+                const std::int16_t* signs = block + (c / 2 * task.edges + edge) * kIntegerLanes + c % 2 * kIntegerVector;
+                const __m256i sign = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(signs));
+#pragma GCC unroll 8
+                for (std::size_t p = 0; p < P; ++p) add_integers(narrow[p][c], _mm256_sign_epi16(x[p], sign));
             }
         }
 #pragma GCC unroll 8
@@ -404,9 +409,12 @@ void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::
             }
         }
     }
+#pragma GCC unroll 8
     for (std::size_t p = 0; p < P; ++p) {
-        for (std::size_t c = 0, first = channel; c < 2 * C && first < task.channels; ++c, first += 8) {
-            const Word bits = fires(wide[p][c], tiles[p].thresholds + first, least(8, task.channels - first));
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < 2 * C; c += 4) {
+            const std::size_t first = channel + c * 8;
+            const Word bits = fires(wide[p] + c, tiles[p].thresholds + first, least(kIntegerLanes, task.channels - first));
             tiles[p].fired[first / kWordBits] |= bits << (first % kWordBits);
         }
     }

@@ -24,7 +24,7 @@ class Machine:
         groups: int,
         planes: int,
         edge_words: int,
-        flags: tuple[bool, bool, bool],
+        flags: tuple[bool, bool, bool, bool],
         weights: npt.NDArray[np.uint64],
         exists: npt.NDArray[np.uint64],
         thresholds: npt.NDArray[np.int64],

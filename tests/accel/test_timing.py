@@ -275,6 +275,16 @@ def test_t25_bit_planes_keep_their_weights():
     assert run[0].traffic["dram_weight_bits"] == 64
 
 
+def test_t25_a_pass_that_ends_before_all_its_weights_came_leaves_nothing_behind():
+    """Every image pixel mismatches, so the first words decide; what of the pass was not requested by then never is."""
+    network = conv((3, 4, 16), 6, kernel=3, threshold=140)
+    config = machine(weight_words=36, burst_words=1, dram_latency=40)
+    run = Run(network, config, image(network, ZERO))
+    assert "streamed" in run[0].mapping
+    assert run[0].traffic["dram_weight_bits"] < 6 * 144
+    assert run.result.cycles > 0
+
+
 def test_t26_bursts_of_decided_neurons_are_not_requested():
     network = conv((1, 1, 800), 1, threshold=1)
     run = Run(network, machine(weight_words=16, slot_words=1, burst_words=1, dram_latency=2))
@@ -291,6 +301,13 @@ def test_t27_spilled_maps_share_the_bandwidth():
     assert outside[0].traffic["dram_map_bits"] == 16 * 8, "written"
     assert outside[1].traffic["dram_map_bits"] == 16 * 8, "read"
     assert outside[1].cycles > inside[1].cycles
+
+
+def test_a_slow_dram_is_no_deadlock():
+    network = conv((1, 1, 64), 64, threshold=60)
+    slow = {"dram_bytes": 1, "dram_latency": 0, "burst_words": 64, "weight_words": 64, "slot_words": 1 << 16}
+    run = Run(network, machine(word=512, map_bytes=(1, 1), **slow))
+    assert run.result.total.stalls["weights"] > 500
 
 
 def test_every_stall_can_be_named():

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from o3bnn.cli.info import describe, edge_total, stage_edges
+from o3bnn.cli.info import describe, edge_total, stage_edges, stage_tables
 from o3bnn.model import ConvGeometry, ConvStage, InputEncoding, Network, OutputStage, Pooling, edges
 from o3bnn.model.artifact import save
 from tests import strategies
@@ -112,6 +113,19 @@ def test_text(model: Path) -> None:
     assert rows[1][-6:] == ["0", "of", "8", "4", "of", "8"]
     assert "3x3 stride 2x2" in lines[7]
     assert rows[5][1:] == ["206", "k", "14,344"]
+
+
+def test_a_narrow_terminal_shows_shapes_and_figures_apart() -> None:
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        for table in stage_tables(tiny_network(), console):
+            console.print(table)
+    output = capture.get()
+    assert "…" not in output
+    rows = [line.split() for line in output.splitlines()]
+    assert [row[:3] for row in rows if row[:1] == ["conv2"]] == [["conv2", "conv", "14x14x8"], ["conv2", "139", "k"]]
+    assert [row[1:] for row in rows if row[:1] == ["total"]] == [["206", "k", "14,344"]]
+    assert len(stage_tables(tiny_network(), Console(width=160, force_terminal=True))) == 1
 
 
 def test_names_are_not_taken_for_markup_or_control_sequences(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from o3bnn.model.artifact import load
 from tests.cli.helpers import error_line, run, run_json, run_ok
 
 pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("qonnx")
 
 from tests.interchange.helpers import MODELS
 

@@ -1,16 +1,31 @@
 """Instruction sets: chosen at run time, forced by O3BNN_ISA, and the forced kernels are those that run."""
 
+import platform
+from pathlib import Path
+
 import pytest
 
 from o3bnn import Engine, _native
 from o3bnn.errors import InputError
 from tests.engine import networks
 
+CPU_INFO = Path("/proc/cpuinfo")
 NETWORK = networks.build(networks.AWKWARD["windows with a remainder"])
 
 
 def test_scalar_is_always_available_and_comes_last():
     assert _native.available_isas()[-1] == "scalar"
+
+
+def test_instruction_sets_are_listed_best_first():
+    best_first = ("avx512", "avx2", "neon", "scalar")
+    assert _native.available_isas() == [isa for isa in best_first if isa in _native.available_isas()]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or not CPU_INFO.exists(), reason="reads Linux's x86 features")
+def test_avx2_is_available_where_the_processor_has_it():
+    flags = next(line for line in CPU_INFO.read_text().splitlines() if line.startswith("flags")).split()
+    assert ("avx2" in _native.available_isas()) == ("avx2" in flags and "popcnt" in flags)
 
 
 @pytest.mark.parametrize("isa", _native.available_isas())

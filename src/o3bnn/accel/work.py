@@ -42,8 +42,9 @@ class StageWork:
 
     @property
     def single(self) -> bool:
-        """Whether every weight is used once."""
-        return self.windows == 1 and self.pool == (1, 1) and self.planes == 1
+        """Whether every weight is used once, and every edge exists."""
+        once = self.windows == 1 and self.pool == (1, 1) and self.planes == 1
+        return once and bool(self.geometry.class_fan_in[0] == self.geometry.full_fan_in)
 
     @property
     def overlaps(self) -> bool:

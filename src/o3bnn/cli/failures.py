@@ -61,7 +61,8 @@ def _explain(error: Exception) -> tuple[str, int]:
         return "out of memory: use fewer images at a time", BAD_INPUT
     explain_usage = getattr(error, "format_message", None)  # a usage error: Typer before 0.26 takes click's own class
     if explain_usage is not None:
-        return f"{explain_usage().removesuffix('.')}{_help_hint(error)}", BAD_INPUT
+        usage = explain_usage().removesuffix(".").replace(": Value error, ", ": ")  # a prefix of pydantic, below Typer
+        return f"{usage}{_help_hint(error)}", BAD_INPUT
     name = type(error).__name__
     return f"unexpected {name}: {error} (a bug: please report it with the traceback of O3BNN_DEBUG=1)", BUG
 

@@ -1,18 +1,21 @@
 """`o3bnn info`: what is in a model file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from o3bnn.cli.console import print_json, printable, results
+from o3bnn.cli.console import FILE_WIDTH, print_json, printable, results
 from o3bnn.cli.options import JsonOption, ModelFile
 from o3bnn.model import InputEncoding, Network, Pooling, Stage
 from o3bnn.model.artifact import load
 from o3bnn.model.edges import EdgeCounts, stage_entry
 from o3bnn.report.tables import count, kilobytes, magnitude, plain_or_rich
+
+SHAPES = ("kind", "input", "output", "kernel", "pool")
+FIGURES = ("edges", "weight bits", "fan-in", "thresholds", "constant", "AND windows")
 
 
 def info_command(model: ModelFile, json: JsonOption = False) -> None:
@@ -132,26 +135,45 @@ def _print(console: Console, network: Network, document: Mapping[str, object]) -
     ]
     for line in lines:
         console.print(printable(line), soft_wrap=True)
-    console.print()
-    console.print(stage_table(network, console))
+    for table in stage_tables(network, console):
+        console.print()
+        console.print(table)
 
 
-def stage_table(network: Network, console: Console) -> Table:
-    """One row a stage and their totals."""
-    table = Table(box=plain_or_rich(console), pad_edge=False)
-    for heading in ("stage", "kind", "input", "output", "kernel", "pool"):
-        table.add_column(heading, no_wrap=heading != "stage", overflow="fold")
-    for heading in ("edges", "weight bits", "fan-in", "thresholds", "constant", "AND windows"):
-        table.add_column(heading, justify="right")
-    for index, stage in enumerate(network.stages):
-        table.add_row(*_cells(stage, describe_stage(network, index)))
+def stage_tables(network: Network, console: Console) -> list[Table]:
+    """One row a stage and their totals: one table, or, where the terminal is too narrow, shapes and figures apart."""
     output = network.output
     edges = output.in_features * output.classes
-    shapes = (str(output.in_features), str(output.classes))
-    table.add_row(output.name, "output", *shapes, "-", "-", magnitude(edges), count(edges), str(output.in_features))
-    table.add_section()
+    rows = [_cells(stage, describe_stage(network, index)) for index, stage in enumerate(network.stages)]
+    shapes = [str(output.in_features), str(output.classes)]
+    rows.append([output.name, "output", *shapes, "-", "-", magnitude(edges), count(edges), str(output.in_features)])
     bits = edges + sum(stage.weight_bits().size for stage in network.stages)
-    table.add_row("total", "", "", "", "", "", magnitude(edge_total(network)), count(bits), style="bold")
+    total = ["total", *[""] * len(SHAPES), magnitude(edge_total(network)), count(bits)]
+    whole = _table(console, SHAPES + FIGURES, rows, total)
+    unlimited = console.options.update(max_width=FILE_WIDTH)
+    if console.measure(whole, options=unlimited).maximum <= console.width:
+        return [whole]
+    end = 1 + len(SHAPES)
+    return [
+        _table(console, SHAPES, [row[:end] for row in rows]),
+        _table(console, FIGURES, [[row[0], *row[end:]] for row in rows], [total[0], *total[end:]]),
+    ]
+
+
+def _table(
+    console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str] = ()
+) -> Table:
+    """A table whose first column is the stage's name."""
+    table = Table(box=plain_or_rich(console), pad_edge=False)
+    table.add_column("stage", overflow="fold")
+    for heading in headings:
+        lines = heading.replace(" ", "\n") if console.is_terminal else heading
+        table.add_column(lines, justify="right" if heading in FIGURES else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    if total:
+        table.add_section()
+        table.add_row(*total, style="bold")
     return table
 
 

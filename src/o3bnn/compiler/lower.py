@@ -42,6 +42,8 @@ def compile(  # noqa: A001  (the field's word for this step)
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"compile takes a torch.nn.Module, not {type(module).__name__}")
+    if isinstance(class_names, str):
+        raise InputError(f"class_names = {class_names!r} is one text: pass a sequence of names")
     height, width, channels = _check_image(image)
     groups = group(read(module, (height, width, channels)))
     table = groups.table.numpy().astype(np.int16)

@@ -50,7 +50,10 @@ def open_dataset(
     openers: dict[str, Callable[[Path, Split, int | None], Dataset]] = {"cifar10": open_cifar10, "mnist": open_mnist}
     dataset = openers[name](root, split, limit)
     if input is not None and input.shape != dataset.shape:
-        raise DataError(f"{spec}: images are {_size(dataset.shape)}, but the network reads {_size(input.shape)}")
+        raise DataError(
+            f"{spec}: images are {_size(dataset.shape)}, but the network reads {_size(input.shape)}: use a data set of "
+            "that size, or folder:DIR, whose images are scaled"
+        )
     return dataset
 
 

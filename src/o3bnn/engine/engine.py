@@ -25,8 +25,8 @@ _WORK_PER_LOOK = 1 << 32
 _EDGES_PER_NEURON = 512
 _EDGES_PER_PIXEL = 64
 _IMAGES_PER_LOOK = 4
-# With fewer images than threads, all threads work on one image at a time if it has this many dense edges: some 50 us on a
-# fast core. A smaller image is done before a sleeping thread has woken up.
+# With fewer images than threads, all threads work on one image at a time if it has this many dense edges: some 50 us on
+# a fast core. A smaller image is done before a sleeping thread has woken up.
 _SHARED_EDGES = 1 << 26
 _PROFILE_SLOWDOWN = 8
 
@@ -35,9 +35,10 @@ class Engine:
     """A network ready to run. Immutable; one engine may be used from several Python threads at the same time.
 
     network: what to run. threads: how many CPU threads share the images of a call (or one image, where it is large and
-    there are fewer images than threads); by default one for each CPU that this process may use. pruning: `off` evaluates every edge; `on` prunes every stage, by the instruction set's own pooling
-    kernel where it has one for the stage and otherwise edge word by edge word until each neuron is decided (what
-    `profile(word=64)` counts); `auto` uses what is known to be faster, today `off` for every stage. All give the same bits.
+    there are fewer images than threads); by default one for each CPU that this process may use. pruning: `off`
+    evaluates every edge; `on` prunes every stage, by the instruction set's own pooling kernel where it has one for the
+    stage and otherwise edge word by edge word until each neuron is decided (what `profile(word=64)` counts); `auto`
+    uses what is known to be faster, today `off` for every stage. All give the same bits.
 
     Images are uint8 [n, height, width, channels] as the network's input says ([n, height, width] will do for one
     channel), contiguous or not; n = 0 is fine. Every method raises `InputError` for anything else. The instruction set
@@ -124,8 +125,9 @@ class Engine:
     def profile(self, images: Images, *, word: int = 64, bounds: Bounds = "simple") -> PruningProfile:
         """Edges that pruning evaluates and saves on these images, per stage and cause; see `o3bnn.model.edges`.
 
-        word: edges that are evaluated at once, 1..2^20. bounds: `simple` or `sharp`. Counts follow the rules alone: they do
-        not depend on how this engine runs. With `O3BNN_ISA=scalar`, `profile(word=64)` is what `pruning="on"` spends.
+        word: edges that are evaluated at once, 1..2^20. bounds: `simple` or `sharp`. Counts follow the rules alone:
+        they do not depend on how this engine runs. With `O3BNN_ISA=scalar`, `profile(word=64)` is what `pruning="on"`
+        spends.
         """
         images = self._check(images)
         check_word(word, bounds)

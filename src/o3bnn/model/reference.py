@@ -48,7 +48,8 @@ class Trace:
 def run(network: Network, images: npt.NDArray[np.uint8]) -> Trace:
     """Run uint8 images [n, height, width, channels] through a network, keeping everything."""
     if images.dtype != np.uint8 or images.shape[1:] != network.input.shape:
-        raise InputError(f"expected uint8 images [n, {network.input.shape}], got {images.dtype} {images.shape}")
+        wanted = ", ".join(map(str, ("n", *network.input.shape)))
+        raise InputError(f"expected uint8 images [{wanted}], got {images.dtype} {list(images.shape)}")
     operand = encode(network.input, images)
     traces = []
     for stage in network.stages:

@@ -248,8 +248,8 @@ class LogitScale(nn.BatchNorm1d):
 
 
 def _pair(name: str, value: Pair, least: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(int(v) for v in value)
-    if len(pair) != 2 or min(pair) < least:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or not all(isinstance(side, int) and side >= least for side in pair):
         raise ValueError(f"{name} = {value!r} is not an integer or a pair of integers of at least {least}")
     return pair
 

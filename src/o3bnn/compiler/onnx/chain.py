@@ -65,9 +65,7 @@ class Chain:
         """
         operand = self._read(x, node, padding)
         if popcount:
-            if operand.table is not None or (operand.low, operand.high) != (0, 1) or operand.quantum != 1:
-                raise node.error(f"its input {x.name!r} must be of the values 0 and 1")
-            operand = Operand(operand.quantum, 0, True)
+            operand = _zero_and_one(operand, x, node)
         source = Layer(
             node,
             (geometry.out_height, geometry.out_width, geometry.out_channels),
@@ -125,20 +123,13 @@ class Chain:
         if isinstance(result, Tail):
             self.notes.append(f"the network ends in the logits {symbol.name!r}, before {node}")
         assert self.table is not None
-        described = self.preprocessing.describe(self.input_type)
         network = Network(
             name=_printable(name),
             input=encoding(self.image, self.table, cover),
             stages=tuple(self.stages),
             output=output,
             class_names=class_names,
-            metadata={
-                **metadata,
-                "pixel": described,
-                "preprocessing": self.preprocessing.to_json(),
-                "logits": "exact" if logits.exact else "rounded in another order than in the source",
-                **({"notes": "; ".join(self.notes)} if self.notes else {}),
-            },
+            metadata={**metadata, **self._metadata(logits)},
         )
         return Imported(
             network,
@@ -150,6 +141,14 @@ class Chain:
             self.preprocessing,
             layout,
         )
+
+    def _metadata(self, logits: Logits) -> dict[str, str]:
+        found = {
+            "pixel": self.preprocessing.describe(self.input_type),
+            "preprocessing": self.preprocessing.to_json(),
+            "logits": "exact" if logits.exact else "rounded in another order than in the source",
+        }
+        return {**found, "notes": "; ".join(self.notes)} if self.notes else found
 
     def _read(self, x: Symbol, node: Node, padding: float) -> Operand:
         """The operand that a layer gets from `x`: the image, or the layer before, which becomes a stage."""
@@ -225,6 +224,13 @@ class Chain:
         used = {stage.name for stage in self.stages}
         plain = _printable(node.name)
         return plain if plain not in used else f"{plain[: MAX_NAME - 8]}#{len(self.stages)}"
+
+
+def _zero_and_one(operand: Operand, x: Symbol, node: Node) -> Operand:
+    """The operand of a layer that counts matches: bits 0 and 1, read as -1 and +1."""
+    if operand.table is not None or (operand.low, operand.high) != (0, 1) or operand.quantum != 1:
+        raise node.error(f"its input {x.name!r} must be of the values 0 and 1")
+    return Operand(operand.quantum, 0, True)
 
 
 def _printable(name: str) -> str:
