@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 
 NATIVE := CMakeLists.txt pyproject.toml constraints.txt $(shell find native -type f 2>/dev/null)
 
-.PHONY: demo test test-all lint types fast bench models docs clean help
+.PHONY: demo test test-all native-test neon-test lint types fast bench models docs clean help
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -36,9 +36,30 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/dev.stamp lint types
 	$(BIN)/python -m pytest -n $(JOBS)
 
-## make test-all   the same with the slow suites
-test-all: $(VENV)/dev.stamp lint types
+## make test-all   the same with the slow suites and the native tests
+test-all: $(VENV)/dev.stamp lint types native-test neon-test
 	$(BIN)/python -m pytest -n $(JOBS) -m 'slow or not slow'
+
+NATIVE_TEST := cmake -S . -DO3BNN_BUILD_TESTS=ON -DO3BNN_WERROR=ON -B
+AARCH64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
+	-DCMAKE_EXE_LINKER_FLAGS=-static
+SANITIZE := -DO3BNN_WERROR=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	-DCMAKE_CXX_FLAGS='-fsanitize=address,undefined -fno-sanitize-recover=all'
+
+## make native-test  every kernel of this machine against loops over bits, with guard pages; again with sanitizers (CMake)
+native-test:
+	$(NATIVE_TEST) build/native-test
+	cmake --build build/native-test --parallel $(JOBS)
+	build/native-test/kernel_test
+	$(NATIVE_TEST) build/native-sanitized $(SANITIZE)
+	cmake --build build/native-sanitized --parallel $(JOBS) --target kernel_test
+	build/native-sanitized/kernel_test
+
+## make neon-test   the same for NEON, emulated (Debian: g++-aarch64-linux-gnu qemu-user-static)
+neon-test:
+	$(NATIVE_TEST) build/neon-test $(AARCH64)
+	cmake --build build/neon-test --parallel $(JOBS)
+	qemu-aarch64-static build/neon-test/kernel_test
 
 ## make fast       the tests without the equality gate (about a minute)
 fast: $(VENV)/dev.stamp

@@ -261,7 +261,7 @@ __m512i narrow_thresholds(const std::int32_t* thresholds, std::size_t channels) 
     const __m512i beyond = _mm512_set1_epi32(static_cast<int>(kLargest));
     const __m512i low = _mm512_mask_loadu_epi32(beyond, static_cast<__mmask16>(exist), thresholds);
     const __m512i high = _mm512_mask_loadu_epi32(beyond, static_cast<__mmask16>(exist >> 16), thresholds + 16);
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(low)), _mm512_cvtepi32_epi16(high), 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtsepi32_epi16(low)), _mm512_cvtsepi32_epi16(high), 1);
 }
 
 /// Sums of the inputs whose weight is -1, over the edges begin .. end - 1, by a masked addition each; 16-bit lanes.
@@ -401,10 +401,14 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
     }
 }
 
+// Word by word there is nothing for wide vectors to do. Wrapped, so that nothing of this file runs when the library loads.
+void prune_bits(const BinaryPruneTask& task) { conv_b1_scalar.prune(task); }
+void prune_integers(const IntegerPruneTask& task) { conv_int_scalar.prune(task); }
+
 }  // namespace
 
-const BinaryKernel conv_b1_avx512 = {"conv_b1_avx512", kLanes, kMaxTile, dense_bits, conv_b1_scalar.prune, pool_windows};
-const IntegerKernel conv_int_avx512 = {"conv_int_avx512", kIntegerLanes, kMaxTile, dense_integers, conv_int_scalar.prune};
-const OutputKernel output_avx512 = {"output_avx512", output_sums};
+constinit const BinaryKernel conv_b1_avx512 = {"conv_b1_avx512", kLanes, kMaxTile, dense_bits, prune_bits, pool_windows};
+constinit const IntegerKernel conv_int_avx512 = {"conv_int_avx512", kIntegerLanes, kMaxTile, dense_integers, prune_integers};
+constinit const OutputKernel output_avx512 = {"output_avx512", output_sums};
 
 }  // namespace o3bnn

@@ -104,7 +104,7 @@ def test_classes_that_cannot_be_matched(tmp_path: Path) -> None:
         (("--data", "{mnist}", "--batch", "many"), "Invalid value for '--batch'"),
         (("--data", "{mnist}", "--threads", "-1"), "Invalid value for '--threads'"),
         (("--data", "{mnist}", "--threads", "99999999"), "threads"),
-        (("--data", "{mnist}", "--pruning", "maybe"), "Invalid value for '--pruning'"),
+        (("--data", "{mnist}", "--pruning", "maybe"), "Invalid value for '--pruning': 'maybe' is not one of"),
         (("--data", "{mnist}", "--split", "val"), "Invalid value for '--split'"),
         (("--data", "{mnist}", "--nothing"), "No such option: --nothing"),
         (("--data", "{mnist}", "extra"), "unexpected extra argument"),
@@ -118,4 +118,4 @@ def test_bad_arguments(model: Path, mnist: Path, arguments: tuple[str, ...], mes
 def test_another_image_size(mnist: Path, tmp_path: Path) -> None:
     save(tiny_network((32, 32, 1)), tmp_path / "m.safetensors")
     message = error_line(run("eval", tmp_path / "m.safetensors", "--data", f"mnist:{mnist}"))
-    assert message.endswith("images are 28 x 28 x 1, but the network reads 32 x 32 x 1")
+    assert "images are 28 x 28 x 1, but the network reads 32 x 32 x 1: use a data set of that size" in message

@@ -266,6 +266,8 @@ def test_wrong_options():
         o3bnn.compile("model.pt", image=(9, 8, 3))
     with pytest.raises(InvalidNetworkError, match="2 class names for 5 classes"):
         o3bnn.compile(model, image=(9, 8, 3), class_names=["a", "b"])
+    with pytest.raises(InputError, match="class_names = 'abcde' is one text"):
+        o3bnn.compile(model, image=(9, 8, 3), class_names="abcde")
 
 
 def test_missing_torch_names_the_extra(monkeypatch):

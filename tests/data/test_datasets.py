@@ -134,8 +134,8 @@ IMAGES, LABELS = layouts.idx(np.zeros((3, 28, 28))), layouts.idx(np.arange(3))
         (layouts.idx(np.zeros((3, 28, 27))), LABELS, r"holds items of \[28, 27\], not of \[28, 28\]"),
         (layouts.idx(np.zeros((0, 28, 28))), layouts.idx(np.zeros(0)), "holds no images"),
         (struct.pack(">IIII", 0x803, 1 << 31, 28, 28), LABELS, "promises 2147483648 items"),
-        (gzip.compress(IMAGES)[:-9], LABELS, "images-idx3-ubyte cannot be read"),
-        (gzip.compress(IMAGES)[:-8] + b"12345678", LABELS, "images-idx3-ubyte cannot be read"),
+        (gzip.compress(IMAGES, mtime=0)[:-9], LABELS, "images-idx3-ubyte cannot be read"),
+        (gzip.compress(IMAGES, mtime=0)[:-8] + b"12345678", LABELS, "images-idx3-ubyte cannot be read"),
         (b"\x1f\x8b" + b"\xff" * 40, LABELS, "images-idx3-ubyte cannot be read"),
     ],
 )

@@ -1,6 +1,7 @@
 """Checkpoints: round trip, atomic writing, damage, and files from somebody else."""
 
 import json
+import os
 import struct
 
 import pytest
@@ -75,11 +76,21 @@ def test_a_failed_write_leaves_the_old_file(path, model, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("o3bnn.train.checkpoint.os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("o3bnn.model.artifact.os.fsync", fail)
+    with pytest.raises(ArtifactError, match=r"cannot write .*mlp\.ckpt: disk full"):
         save_checkpoint(path, model, network="mlp", options=OPTIONS)
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["mlp.ckpt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+def test_others_may_read_a_checkpoint_as_the_umask_says(tmp_path, model):
+    before = os.umask(0o022)
+    try:
+        save_checkpoint(tmp_path / "mlp.ckpt", model, network="mlp", options=OPTIONS)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "mlp.ckpt").stat().st_mode & 0o777 == 0o644
 
 
 def test_saving_another_model_or_bad_metadata(tmp_path, model):

@@ -171,6 +171,7 @@ def test_logit_scale_is_two_float_operations(affine):
     [
         (lambda: BinaryConv2d(4, 4, 3, padding_mode="reflect"), "'reflect' is not one of"),
         (lambda: BinaryConv2d(4, 6, 3, groups=4), "out_channels = 6 is not a positive multiple of groups = 4"),
+        (lambda: BinaryConv2d(4, 6, 3, padding="same"), "padding = 'same' is not an integer or a pair of integers"),
         (lambda: BinaryConv2d(4, 4, (3, 0)), "kernel_size"),
         (lambda: BinaryConv2d(4, 4, (3, 3, 3)), "kernel_size"),
         (lambda: BinaryLinear(0, 4), "in_features = 0"),

@@ -96,7 +96,8 @@ def read_image(path: Path, encoding: InputEncoding) -> Images:
     except UnidentifiedImageError:
         raise InputError(f"{path} is not an image in a known format ({', '.join(FORMATS)}), or a damaged one") from None
     except Exception as error:  # a decoder may raise anything on a damaged file
-        raise InputError(f"{path} is no readable image: {error or type(error).__name__}: copy it again") from error
+        reason = error or type(error).__name__
+        raise InputError(f"{path} cannot be read as an image: {reason}: copy it again") from error
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
@@ -153,7 +154,7 @@ def read_npy(path: Path, encoding: InputEncoding) -> Images:
         raise InputError(f"{path} holds {array.dtype}: save uint8 pixels (0 to 255)")
     if array.shape not in forms and array.shape[1:] not in forms:
         expected = " or ".join(str(["n", *form]) for form in forms).replace("'", "")
-        raise InputError(f"{path} holds {list(array.shape)}: save {expected}, the n optional")
+        raise InputError(f"{path} holds {list(array.shape)}: expected {expected}, the n optional")
     images = array.reshape(-1, *encoding.shape)
     if not len(images):
         raise InputError(f"{path} holds no images: save at least one")

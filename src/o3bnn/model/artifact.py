@@ -69,7 +69,7 @@ def save(network: Network, path: StrPath) -> None:
         ArtifactError: the file cannot be written, or the network holds texts that the format cannot.
     """
     try:
-        _write(Path(path), encode(network))
+        write_whole(Path(path), encode(network))
     except OSError as error:
         raise ArtifactError(f"cannot write {_place(path)}: {_reason(error)}") from error
     except MemoryError as error:
@@ -241,8 +241,12 @@ def _check_regular(path: Path, mode: int) -> None:
         raise ArtifactError("it is a device, pipe or socket, not a file: give the path of a model file")
 
 
-def _write(path: Path, octets: bytes) -> None:
-    """Write a file atomically: to a temporary file in the same folder, synced, renamed; removed where that fails."""
+def write_whole(path: Path, octets: bytes) -> None:
+    """Write a file atomically: to a temporary file in the same folder, synced, renamed; removed where that fails.
+
+    Raises:
+        OSError: the file cannot be written. ArtifactError: something stands there that is not a file.
+    """
     if path.exists():
         _check_regular(path, path.stat().st_mode)
     temporary = path.with_name(f".o3bnn-{secrets.token_hex(8)}.tmp")

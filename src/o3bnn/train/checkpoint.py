@@ -7,8 +7,6 @@ shapes are compared with the file's before any tensor is read.
 
 import inspect
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from o3bnn.errors import ArtifactError, InputError
+from o3bnn.model.artifact import write_whole
 from o3bnn.train.networks import NETWORKS, build
 
 FORMAT = "o3bnn-checkpoint"
@@ -58,6 +57,7 @@ def save_checkpoint(
 
     Raises:
         InputError: an unknown network or option, a model of other shapes, or metadata that is not text.
+        ArtifactError: the file cannot be written.
     """
     resolved = {key: _plain(value) for key, value in {**_defaults(network), **(options or {})}.items()}
     image = cast("tuple[int, int, int]", tuple(resolved["image"]))
@@ -68,7 +68,12 @@ def save_checkpoint(
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     _check_state(_skeleton(info), _shapes(state), InputError, f"the model is not {network} with options {resolved}")
     document = {"format": FORMAT, "version": VERSION, **vars(info)}
-    _write_whole(Path(path), save(state, {METADATA_KEY: json.dumps(document, allow_nan=False)}))
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, save(state, {METADATA_KEY: json.dumps(document, allow_nan=False)}))
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path}: {error.strerror or error}: check the path and the disk") from error
     return info
 
 
@@ -178,19 +183,3 @@ def _is_sizes(value: object, count: int) -> bool:
         and len(value) == count
         and all(isinstance(v, int) and not isinstance(v, bool) and 0 < v < 1 << 20 for v in value)
     )
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write beside the target and rename, so that no reader ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
