@@ -12,7 +12,7 @@
 //
 // Weights are packed one bit an edge, so that wide dense stages are not slowed down by memory, and are unpacked to one
 // octet for four edges by the first pair of patches of a call; the unpacked chunk stays in the first-level cache.
-// Figures, and what else was tried: docs/decisions/0007-avx2-lookup.md.
+// Figures, and what else was tried: docs/decisions/0006-avx2-lookup.md.
 #include <immintrin.h>
 
 #include "kernels/kernel.hpp"

@@ -93,7 +93,7 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Sequential, CheckpointInfo]:
             _check_state(module, shapes, ArtifactError, f"{path}: its tensors do not fit network {info.network!r}")
             state = {key: file.get_tensor(key) for key in slices}
     except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path}: not a readable safetensors file: {error}") from error
+        raise ArtifactError(f"{path}: not a readable safetensors file: {error}: save or copy it again") from error
     except InputError as error:
         raise ArtifactError(f"{path}: {error}") from error
     module.load_state_dict(state, assign=True)
@@ -151,6 +151,8 @@ def _read_info(metadata: Mapping[str, str] | None, path: Path) -> CheckpointInfo
         document = json.loads((metadata or {})[METADATA_KEY])
     except (KeyError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path}: not an o3bnn checkpoint: no readable {METADATA_KEY!r} in its metadata") from error
+    if isinstance(document, dict) and document.get("format") == METADATA_KEY:
+        raise ArtifactError(f"{path}: not an o3bnn checkpoint but a model file, compiled already: load or run it")
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ArtifactError(f"{path}: not an o3bnn checkpoint (format is not {FORMAT!r})")
     if document.get("version") != VERSION:
