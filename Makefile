@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 
 NATIVE := CMakeLists.txt pyproject.toml constraints.txt $(shell find native -type f 2>/dev/null)
 
-.PHONY: demo test test-all native-test neon-test lint types fast bench models docs clean help
+.PHONY: demo test test-all native-test neon-test lint types fast bench models clean help
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)

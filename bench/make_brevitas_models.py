@@ -2,9 +2,9 @@
 
 Needs its own environment, since Brevitas pins other versions than o3bnn:
 
-    python3 -m venv /tmp/brevitas
-    /tmp/brevitas/bin/pip install brevitas==0.13.4 torch==2.13.0 onnx==1.19.1 qonnx==1.0.0 onnxscript
-    /tmp/brevitas/bin/python bench/make_brevitas_models.py tests/interchange/models
+    python3 -m venv .venv-brevitas
+    .venv-brevitas/bin/pip install brevitas==0.13.4 torch==2.13.0 onnx==1.19.1 qonnx==1.0.0 onnxscript
+    .venv-brevitas/bin/python bench/make_brevitas_models.py tests/interchange/models
 """
 
 import argparse

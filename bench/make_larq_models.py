@@ -2,9 +2,9 @@
 
 Needs its own environment, since Larq Compute Engine 0.16 pins TensorFlow 2.13 and NumPy 1:
 
-    python3.11 -m venv /tmp/lce
-    /tmp/lce/bin/pip install larq-compute-engine==0.16.0 larq 'tensorflow-cpu==2.13.*' 'numpy<2'
-    /tmp/lce/bin/python bench/make_larq_models.py tests/interchange/models
+    python3.11 -m venv .venv-larq
+    .venv-larq/bin/pip install larq-compute-engine==0.16.0 larq 'tensorflow-cpu==2.13.*' 'numpy<2'
+    .venv-larq/bin/python bench/make_larq_models.py tests/interchange/models
 
 Each NAME.tflite comes with NAME.npz: uint8 images, and the float32 logits of LCE's own interpreter for pixel / 255.
 """

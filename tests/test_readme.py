@@ -62,6 +62,8 @@ def test_make_targets_exist():
     targets = re.findall(r"^make ([\w-]+)", "\n".join(blocks("sh")), re.MULTILINE)
     targets += re.findall(r"`make ([\w-]+)", (ROOT / "CONTRIBUTING.md").read_text())
     assert {"demo", "test"} <= set(targets)
+    for script in re.findall(r"bench/[\w/]+\.py", makefile):
+        assert (ROOT / script).is_file(), script
     for target in targets:
         assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), target
 

@@ -14,9 +14,9 @@ peer is the median over rounds of its round's median against this engine's in th
 
 import argparse
 import csv
-import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,7 +29,9 @@ from torch import nn
 import o3bnn
 from o3bnn.train.networks import build
 
-RESULTS = Path(__file__).parent.parent.parent / "results" / "peers.csv"
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from provenance import RESULTS, provenance
+
 IMAGE = (32, 32, 3)
 Round = Callable[[int], list[float]]
 
@@ -121,10 +123,9 @@ def main() -> None:
 
 
 def write(own: str, medians: dict[str, list[float]], rounds: int) -> None:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     fields = ["system", "network", "threads", "batch", "median_ms", "least_ms", "ratio_to_o3bnn", "rounds"]
-    fields += ["scope", "machine", "commit", "command"]
-    with RESULTS.open("w", newline="") as stream:
+    fields += ["scope", *(origin := provenance("python bench/peers/latency.py --larq-python PYTHON"))]
+    with (RESULTS / "peers.csv").open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(fields)
         for name, values in medians.items():

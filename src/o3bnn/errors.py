@@ -3,6 +3,8 @@
 Every message names what is wrong, where it is, and how to mend it.
 """
 
+import errno
+
 
 class O3bnnError(Exception):
     """Base of every error that o3bnn raises on bad input."""
@@ -42,3 +44,22 @@ class SimulationError(O3bnnError):
 
 class MissingExtraError(O3bnnError):
     """A feature whose optional dependencies are not installed."""
+
+
+_REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.EISDIR: "give the path of a file",
+    errno.ENOTDIR: "check the path",
+    errno.EACCES: "check the permissions",
+    errno.EPERM: "check the permissions",
+    errno.EROFS: "choose another folder",
+    errno.ELOOP: "check the symbolic links",
+    errno.ENAMETOOLONG: "use a shorter path",
+    errno.ENOSPC: "free some space",
+}
+
+
+def os_error_text(error: OSError) -> str:
+    """What the operating system says went wrong, and what to do about it; the path is for the caller to name."""
+    remedy = _REMEDIES.get(error.errno or 0, "check the path and the disk")
+    return f"{error.strerror or str(error) or type(error).__name__}: {remedy}"

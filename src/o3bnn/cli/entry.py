@@ -1,4 +1,4 @@
-"""The commands put together, and the entry point of the console script."""
+"""The commands put together. `o3bnn.cli.main` starts them."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from o3bnn.cli.compile import compile_command
 from o3bnn.cli.demo import demo_command
 from o3bnn.cli.eval import eval_command
 from o3bnn.cli.export import export_command
-from o3bnn.cli.failures import OneLineErrors
+from o3bnn.cli.failures import CheckedCommand, OneLineErrors
 from o3bnn.cli.info import info_command
 from o3bnn.cli.prune import prune_command
 from o3bnn.cli.run import run_command
@@ -29,15 +29,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("compile")(compile_command)
-app.command("info")(info_command)
-app.command("run")(run_command)
-app.command("eval")(eval_command)
-app.command("prune")(prune_command)
-app.command("simulate")(simulate_command)
-app.command("export")(export_command)
-app.command("verify")(verify_command)
-app.command("demo")(demo_command)
+app.command("compile", cls=CheckedCommand)(compile_command)
+app.command("info", cls=CheckedCommand)(info_command)
+app.command("run", cls=CheckedCommand)(run_command)
+app.command("eval", cls=CheckedCommand)(eval_command)
+app.command("prune", cls=CheckedCommand)(prune_command)
+app.command("simulate", cls=CheckedCommand)(simulate_command)
+app.command("export", cls=CheckedCommand)(export_command)
+app.command("verify", cls=CheckedCommand)(verify_command)
+app.command("demo", cls=CheckedCommand)(demo_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -58,8 +58,8 @@ def _root(
         typer.echo(context.get_help())
 
 
-def main() -> None:
-    """Run the command line in `sys.argv` and exit: 0 done, 2 bad input, 130 interrupted, 1 a bug of o3bnn."""
+def run() -> None:
+    """Run the command line in `sys.argv` and exit; see `o3bnn.cli.main`."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `o3bnn info ... | head` ends silently, as other tools do
     for name in ("stdout", "stderr"):
@@ -68,7 +68,4 @@ def main() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name must not be able to end the program
-    try:
-        app(prog_name="o3bnn")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    app(prog_name="o3bnn")

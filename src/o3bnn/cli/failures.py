@@ -5,12 +5,14 @@ import sys
 import traceback
 from typing import Any
 
-from typer.core import TyperGroup
+import typer
+from typer.core import TyperCommand, TyperGroup
 
+from o3bnn.cli import INTERRUPTED
 from o3bnn.cli.console import printable
-from o3bnn.errors import O3bnnError
+from o3bnn.errors import InputError, O3bnnError, os_error_text
 
-BAD_INPUT, BUG, INTERRUPTED = 2, 1, 130
+BAD_INPUT, BUG = 2, 1
 
 
 class OneLineErrors(TyperGroup):
@@ -32,6 +34,19 @@ class OneLineErrors(TyperGroup):
         if result == INTERRUPTED:
             print("interrupted", file=sys.stderr)
         sys.exit(result if isinstance(result, int) else 0)
+
+
+class CheckedCommand(TyperCommand):
+    """A command that refuses an empty path, which `pathlib` would take for the current folder."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Read the arguments; raises `InputError` where a path is empty (an unset variable of a script, say)."""
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            if parameter.type.name == "path" and "" in (value if isinstance(value, list | tuple) else (value,)):
+                raise InputError(f"{parameter.make_metavar(ctx)} is empty: give a path ('.' is the current folder)")
+        return rest
 
 
 def _report(error: Exception) -> int:
@@ -56,7 +71,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), BAD_INPUT
     if isinstance(error, OSError):
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        return f"{place}{error.strerror or error}", BAD_INPUT
+        return f"{place}{os_error_text(error)}", BAD_INPUT
     if isinstance(error, MemoryError):
         return "out of memory: use fewer images at a time", BAD_INPUT
     explain_usage = getattr(error, "format_message", None)  # a usage error: Typer before 0.26 takes click's own class

@@ -25,8 +25,8 @@ _WORK_PER_LOOK = 1 << 32
 _EDGES_PER_NEURON = 512
 _EDGES_PER_PIXEL = 64
 _IMAGES_PER_LOOK = 4
-# With fewer images than threads, all threads work on one image at a time if it has this many dense edges: some 50 us on
-# a fast core. A smaller image is done before a sleeping thread has woken up.
+# With fewer images than threads, all threads work on one image at a time if it has this many dense edges. A smaller
+# image is done before a sleeping thread has woken up.
 _SHARED_EDGES = 1 << 26
 _PROFILE_SLOWDOWN = 8
 

@@ -19,9 +19,8 @@ def native_plan(network: Network, pruning: str) -> _native.Plan:
 def prunes(stage: Stage, pruning: str) -> bool:
     """Whether a stage runs with the pruning walk.
 
-    `auto` is dense everywhere for now: the portable dense kernel handles an edge two to three times as fast as the
-    pruning one, which must decide after every word, so pruning pays only where it saves more than about three edges in
-    five, and that depends on the data. A planner that times both on the user's data replaces this rule.
+    `auto` is dense everywhere for now: whether pruning pays depends on how often windows are settled and on the
+    processor (`python bench/engine.py` tells), and nothing measures that for the user yet.
     """
     return pruning == "on"
 

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_tensors
 from safetensors.numpy import save as container_of
 
-from o3bnn.errors import ArtifactError, InvalidNetworkError
+from o3bnn.errors import ArtifactError, InvalidNetworkError, os_error_text
 from o3bnn.model import description
 from o3bnn.model.description import Array, Document, Expected, Tensors
 from o3bnn.model.network import Network
@@ -66,12 +66,16 @@ def save(network: Network, path: StrPath) -> None:
     there (a symbolic link is replaced, not followed).
 
     Raises:
-        ArtifactError: the file cannot be written, or the network holds texts that the format cannot.
+        ArtifactError: the file cannot be written, or the network holds texts that the format cannot, or one of the
+            two is no network or no path.
     """
+    if not isinstance(network, Network):
+        raise ArtifactError(f"save takes an o3bnn.Network, not {_kind(network)}: o3bnn.compile and o3bnn.load give one")
+    file = _checked(path)
     try:
-        write_whole(Path(path), encode(network))
+        write_whole(file, encode(network))
     except OSError as error:
-        raise ArtifactError(f"cannot write {_place(path)}: {_reason(error)}") from error
+        raise ArtifactError(f"cannot write {_place(path)}: {os_error_text(error)}") from error
     except MemoryError as error:
         raise ArtifactError(f"cannot write {_place(path)}: it does not fit in the free memory") from error
     except (ArtifactError, SafetensorError, ValueError) as error:
@@ -84,11 +88,12 @@ def load(path: StrPath) -> Network:
     Raises:
         ArtifactError: the file is missing, damaged, of another format, or written by a newer version of o3bnn.
     """
+    source = _checked(path)
     try:
-        with _opened(Path(path)) as (file, size):
+        with _opened(source) as (file, size):
             return _decode(file, size)
     except OSError as error:
-        raise ArtifactError(f"cannot read {_place(path)}: {_reason(error)}") from error
+        raise ArtifactError(f"cannot read {_place(path)}: {os_error_text(error)}") from error
     except MemoryError as error:
         raise ArtifactError(f"cannot read {_place(path)}: it does not fit in the free memory") from error
     except (ArtifactError, InvalidNetworkError, ValueError) as error:
@@ -238,7 +243,7 @@ def _check_regular(path: Path, mode: int) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
     if not stat.S_ISREG(mode):
-        raise ArtifactError("it is a device, pipe or socket, not a file: give the path of a model file")
+        raise ArtifactError("it is a device, pipe or socket, not a file: give the path of a regular file")
 
 
 def write_whole(path: Path, octets: bytes) -> None:
@@ -247,9 +252,7 @@ def write_whole(path: Path, octets: bytes) -> None:
     Raises:
         OSError: the file cannot be written. ArtifactError: something stands there that is not a file.
     """
-    if path.exists():
-        _check_regular(path, path.stat().st_mode)
-    temporary = path.with_name(f".o3bnn-{secrets.token_hex(8)}.tmp")
+    temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
             file.write(octets)
@@ -260,6 +263,20 @@ def write_whole(path: Path, octets: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Raise what `write_whole` would, as far as that shows beforehand: a temporary file is made and removed again."""
+    temporary = _temporary(path)
+    temporary.open("xb").close()
+    temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    """A new name beside `path`, where nothing but a file, or nothing, may stand."""
+    if path.exists():
+        _check_regular(path, path.stat().st_mode)
+    return path.with_name(f".o3bnn-{secrets.token_hex(8)}.tmp")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -274,26 +291,23 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def _checked(path: StrPath) -> Path:
+    """The path; raises `ArtifactError` for anything else, such as an open file."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise ArtifactError(f"the path of a model file is a text or a pathlib.Path, not {_kind(path)}")
+    return Path(text)
+
+
+def _kind(value: object) -> str:
+    """A value of the wrong type, as it may stand in a message."""
+    return f"{_shown(value)} ({type(value).__name__})"
+
+
 def _place(path: StrPath) -> str:
     """A path as it stands in a message: control characters escaped, the end kept where it is very long."""
     text = repr(os.fspath(path))
     return text if len(text) <= MAX_SHOWN_PATH else f"...{text[-MAX_SHOWN_PATH:]}"
-
-
-def _reason(error: OSError) -> str:
-    """What went wrong and what to do about it."""
-    remedies = {
-        errno.ENOENT: "check the path",
-        errno.EISDIR: "give the path of a file",
-        errno.ENOTDIR: "check the path",
-        errno.EACCES: "check the permissions",
-        errno.EPERM: "check the permissions",
-        errno.ELOOP: "check the symbolic links",
-        errno.ENAMETOOLONG: "use a shorter path",
-        errno.ENOSPC: "free some space",
-    }
-    remedy = remedies.get(error.errno or 0, "check the path and the disk")
-    return f"{error.strerror or type(error).__name__}: {remedy}"
 
 
 def _damaged(reason: str) -> ArtifactError:

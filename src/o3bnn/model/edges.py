@@ -22,9 +22,10 @@ Definitions (the same for every back end that claims a count):
 dense = evaluated + constant + threshold_high + threshold_low + pooling.
 """
 
+import operator
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -117,19 +118,24 @@ class PruningProfile:
         }
 
 
-def check_word(word: int, bounds: str) -> None:
-    """Raise `InputError` unless word is 1..2^20 and bounds is `simple` or `sharp`."""
-    if isinstance(word, bool) or not isinstance(word, int) or not 1 <= word <= MAX_WORD:
+def check_word(word: SupportsIndex, bounds: str) -> int:
+    """Return the word width as an int; raises `InputError` unless it is 1..2^20 and bounds is `simple` or `sharp`."""
+    try:
+        width = 0 if isinstance(word, bool | np.bool_) else operator.index(word)
+    except TypeError:
+        width = 0
+    if not 1 <= width <= MAX_WORD:
         raise InputError(f"word width {word!r} is not an integer in 1..{MAX_WORD}")
     if bounds not in ("simple", "sharp"):
         raise InputError(f"bounds {bounds!r} are neither 'simple' nor 'sharp'")
+    return width
 
 
 def count(
     network: Network, images: npt.NDArray[np.uint8], *, word: int = 1, bounds: Bounds = "simple"
 ) -> PruningProfile:
     """Count the edges of uint8 images [n, height, width, channels] by the definitions of this module."""
-    check_word(word, bounds)
+    word = check_word(word, bounds)
     trace = reference.run(network, images)
     stages = [stage_entry(network, index, EdgeCounts()) for index in range(len(network.stages) + 1)]
     for index, (stage, stage_trace) in enumerate(zip(network.stages, trace.stages, strict=True)):

@@ -258,11 +258,8 @@ class Network:
     def __post_init__(self) -> None:
         _check_name(self.name)
         object.__setattr__(self, "stages", tuple(self.stages))
-        object.__setattr__(self, "class_names", tuple(self.class_names))
-        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
-        for text in (*self.class_names, *self.metadata, *self.metadata.values()):
-            if not isinstance(text, str):
-                raise InvalidNetworkError(f"class names and metadata are text, not {text!r}")
+        object.__setattr__(self, "class_names", _check_class_names(self.class_names))
+        object.__setattr__(self, "metadata", _check_metadata(self.metadata))
         if len(self.stages) > MAX_STAGES:
             raise InvalidNetworkError(f"{len(self.stages)} stages are more than {MAX_STAGES}")
         names = [stage.name for stage in self.stages] + [self.output.name]
@@ -338,3 +335,25 @@ def _freeze(owner: object, *fields: str) -> None:
         array = np.array(getattr(owner, name), order="C")
         array.setflags(write=False)
         object.__setattr__(owner, name, array)
+
+
+def _check_class_names(names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise InvalidNetworkError(f"class_names = {names!r} is not a sequence of texts: pass one name a class, or none")
+    found = tuple(names)
+    for name in found:
+        _check_text(name)
+    return found
+
+
+def _check_metadata(metadata: object) -> Mapping[str, str]:
+    if not isinstance(metadata, Mapping):
+        raise InvalidNetworkError(f"metadata = {metadata!r} is not a mapping: pass a dict of text to text")
+    for text in (*metadata, *metadata.values()):
+        _check_text(text)
+    return MappingProxyType(dict(metadata))
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidNetworkError(f"class names and metadata are text, not {text!r}")

@@ -11,7 +11,7 @@ from safetensors.numpy import load as load_tensors
 from o3bnn.errors import ArtifactError, DataError
 from o3bnn.model import Network, artifact
 
-MODELS = ("mnist_mlp", "mnist_cnn")
+MODELS = ("mnist_cnn", "mnist_mlp")  # as the demo shows them
 SAMPLES = "mnist_test_256.safetensors"
 
 Images = npt.NDArray[np.uint8]
