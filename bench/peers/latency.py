@@ -131,12 +131,7 @@ def write(own: str, medians: dict[str, list[float]], rounds: int) -> None:
         for name, values in medians.items():
             ratios = [value / mine for value, mine in zip(values, medians[own], strict=True)]
             figures = [f"{statistics.median(values):.4f}", f"{min(values):.4f}", f"{statistics.median(ratios):.2f}"]
-            where = [
-                "end-to-end, one image",
-                platform.machine(),
-                commit.stdout.strip(),
-                "python bench/peers/latency.py",
-            ]
+            where = ["end-to-end, one image", *origin.values()]
             writer.writerow([name, "vgg_like", 1, 1, *figures, rounds, *where])
             print(f"{name:45} median {figures[0]:>9} ms  least {figures[1]:>9} ms  {figures[2]:>7}x")
 

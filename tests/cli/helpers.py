@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from typer.testing import CliRunner, Result
 
-from o3bnn.cli import app
+from o3bnn.cli.entry import app
 from o3bnn.model import ConvGeometry, ConvStage, DenseStage, InputEncoding, Network, OutputStage, Pooling, packing
 
 DIGITS = tuple("0123456789")

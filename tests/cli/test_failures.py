@@ -1,5 +1,6 @@
 """Every failure is one line and an exit code; every command says how it is used."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 
 import o3bnn
 from o3bnn.cli import info
+from o3bnn.cli.entry import app
 from tests.cli.helpers import error_line, run, run_ok, tiny_network
 
-COMMANDS = ("compile", "info", "run", "eval", "prune", "demo")
+COMMANDS = tuple(str(command.name) for command in app.registered_commands)
+MANUAL = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 def test_version() -> None:
@@ -27,6 +30,29 @@ def test_help_lists_the_commands(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
     assert run_ok(command, "--help").stdout.startswith(f"Usage: o3bnn {command} ")
+
+
+def test_the_manual_has_a_section_and_a_row_for_every_command() -> None:
+    text = MANUAL.read_text("utf-8")
+    sections = re.findall(r"^## ([a-z]+)$", text, re.MULTILINE)
+    rows = re.findall(r"^\| \[`([a-z]+)`\]\(#\1\) \|", text, re.MULTILINE)
+    assert sorted(sections) == sorted(rows) == sorted(COMMANDS)
+    assert len(COMMANDS) == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("info", ""), "an argument"),
+        (("run", "m.safetensors", ""), "an argument"),
+        (("compile", "m.onnx", "-o", ""), "-o"),
+        (("compile", "m.onnx", "--output="), "--output"),
+        (("demo", "--output", ""), "--output"),
+        (("simulate", "m.safetensors", "--data", ""), "--data"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(arguments: tuple[str, ...], name: str) -> None:
+    assert error_line(run(*arguments)) == f"{name} is empty: give a value, such as . for the folder that you are in"
 
 
 def test_unknown_command_and_option() -> None:
@@ -54,8 +80,10 @@ def fail(error: Exception, monkeypatch: pytest.MonkeyPatch, model: Path, code: i
 
 
 def test_other_failures_are_one_line_too(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
-    assert fail(PermissionError(13, "Permission denied", "x"), monkeypatch, model) == "x: Permission denied"
-    assert fail(OSError("no more"), monkeypatch, model) == "no more"
+    assert fail(PermissionError(13, "Permission denied", "x"), monkeypatch, model) == (
+        "x: Permission denied: check the permissions"
+    )
+    assert fail(OSError("no more"), monkeypatch, model) == "no more: check the path and the disk"
     assert fail(MemoryError(), monkeypatch, model) == "out of memory: use fewer images at a time"
     assert fail(o3bnn.O3bnnError("a\n\tb\x1b[31m"), monkeypatch, model) == "a \\tb\\x1b[31m"
     assert fail(KeyError("x"), monkeypatch, model, 1).startswith("unexpected KeyError: 'x' (a bug: ")

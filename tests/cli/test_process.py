@@ -77,7 +77,7 @@ def test_a_broken_pipe_is_silent(model: Path, arguments: tuple[str, ...]) -> Non
 def test_a_full_disk(model: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command("info", model), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")
+    assert (done.returncode, done.stderr) == (2, "error: No space left on device: free some space\n")
 
 
 @POSIX
@@ -107,6 +107,28 @@ def test_interrupting(model: Path, tmp_path: Path) -> None:
     assert (process.returncode, output) == (130, "")
     assert errors.splitlines()[-1] == "interrupted"
     assert "Traceback" not in errors
+
+
+@POSIX
+@pytest.mark.parametrize("start", [["-m", "o3bnn"], ["-c", "from o3bnn.cli import main; main()"]], ids=["-m", "script"])
+@pytest.mark.parametrize("module", ["o3bnn.errors", "numpy.version", "rich.console"])
+def test_interrupting_while_modules_are_imported(start: list[str], module: str) -> None:
+    """`-X importtime` writes a line for each module: the signal comes just after that of `module`."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", *start, "info", "nothing"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    while line := process.stderr.readline():
+        if line.split("|")[-1].strip() == module:
+            process.send_signal(signal.SIGINT)
+            break
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert [line for line in errors.splitlines() if not line.startswith("import time:")] == []
 
 
 @POSIX

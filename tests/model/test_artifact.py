@@ -266,6 +266,34 @@ def test_save_to_impossible_places(place, message, tmp_path):
         artifact.save(networks.tiny(), tmp_path / place)
 
 
+@pytest.mark.parametrize("path", [3, None, b"model", ["model"]])
+def test_a_path_that_is_none(path):
+    shown = re.escape(f"the path of a model file is a text or a pathlib.Path, not {path!r} ({type(path).__name__})")
+    with pytest.raises(ArtifactError, match=shown):
+        artifact.load(path)
+    with pytest.raises(ArtifactError, match=shown):
+        artifact.save(networks.tiny(), path)
+
+
+@pytest.mark.parametrize("network", ["model", None, 3])
+def test_only_networks_are_saved(network, tmp_path):
+    with pytest.raises(ArtifactError, match=r"save takes an o3bnn\.Network, not .*: o3bnn\.compile and"):
+        artifact.save(network, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_writable_leaves_nothing_behind(tmp_path):
+    (tmp_path / "old").write_bytes(b"old")
+    for name in ("old", "new"):
+        artifact.check_writable(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_bytes() == b"old"
+    with pytest.raises(FileNotFoundError):
+        artifact.check_writable(tmp_path / "missing" / "new")
+    with pytest.raises(IsADirectoryError):
+        artifact.check_writable(tmp_path)
+
+
 def test_save_does_not_replace_devices_or_pipes(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ArtifactError, match="pipe"):

@@ -187,7 +187,13 @@ def test_neurons_outside_of_every_window_are_not_counted():
     assert edges.count(network, strategies.images(spec, 1)).stages[0].edges.dense == 4 * 4 * 3
 
 
-@pytest.mark.parametrize("word", [0, -1, 1.0, True, "64", (1 << 20) + 1])
+@pytest.mark.parametrize("word", [4, np.int64(4), np.uint8(4)])
+def test_any_integer_is_a_word_width(word):
+    found = edges.check_word(word, "simple")
+    assert (type(found), found) == (int, 4)
+
+
+@pytest.mark.parametrize("word", [0, -1, 1.0, True, np.bool_(True), np.float64(4), None, "64", (1 << 20) + 1])
 def test_bad_word_width(word):
     with pytest.raises(InputError, match="word width"):
         edges.check_word(word, "simple")

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,8 +165,16 @@ def test_an_output_that_cannot_be_written(place, message, tmp_path, monkeypatch)
 def test_a_folder_without_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "measure", refuse_to_measure)
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="no permission"):
+    with pytest.raises(InputError, match="Permission denied: check the permissions"):
         demo.run(tmp_path / "page.html")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
+def test_a_folder_in_which_no_file_can_be_made(monkeypatch):
+    """Also for root, whom `os.access` would let write anywhere."""
+    monkeypatch.setattr(demo, "measure", refuse_to_measure)
+    with pytest.raises(InputError, match=r"cannot write /proc/x\.html: .*: check the path"):
+        demo.run(Path("/proc/x.html"))
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -176,10 +185,15 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.replace", full)
-    with pytest.raises(InputError, match=r"cannot write .*page.html: No space left on device"):
-        demo.write_whole(path, "after")
+    with pytest.raises(InputError, match=r"cannot write .*page.html: No space left on device: free some space"):
+        demo.run(path)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
-    demo.write_whole(path, "after")
-    assert path.read_text() == "after"
+
+
+def test_a_terminal_is_never_too_narrow(tmp_path):
+    stream = io.StringIO()
+    demo.run(tmp_path / "page.html", console=Console(file=stream, width=80, force_terminal=True, color_system=None))
+    lines = [line for line in stream.getvalue().splitlines() if not line.startswith("Page: ")]
+    assert max(map(len, lines)) <= 80

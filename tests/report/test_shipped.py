@@ -35,7 +35,7 @@ def test_together_they_are_small():
 
 
 def test_unknown_models_are_refused():
-    with pytest.raises(ArtifactError, match="'resnet' is not a shipped model: use one of mnist_mlp, mnist_cnn"):
+    with pytest.raises(ArtifactError, match="'resnet' is not a shipped model: use one of mnist_cnn, mnist_mlp"):
         shipped.shipped_model("resnet")
 
 

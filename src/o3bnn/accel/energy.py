@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from o3bnn.accel.config import AcceleratorConfig
 from o3bnn.accel.results import StageResult
-from o3bnn.errors import ConfigError
+from o3bnn.errors import ConfigError, os_error_text
 
 Bound = Literal["low", "typical", "high"]
 BOUNDS: tuple[Bound, ...] = ("low", "typical", "high")
@@ -65,7 +65,7 @@ def load_table(path: str | Path | None = None) -> EnergyTable:
         text = (files("o3bnn.accel") / "energy.yaml").read_text() if path is None else Path(path).read_text()
         return EnergyTable.model_validate(yaml.safe_load(text))
     except OSError as error:
-        raise ConfigError(f"cannot read the energy table {str(path)!r}: {error.strerror}") from None
+        raise ConfigError(f"cannot read the energy table {str(path)!r}: {os_error_text(error)}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"the energy table {str(path)!r} is not YAML: {str(error).splitlines()[0]}") from None
     except ValidationError as error:

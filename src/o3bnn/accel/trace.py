@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from o3bnn.accel.results import SimulationResult
-from o3bnn.errors import InputError
+from o3bnn.errors import InputError, os_error_text
 
 DISPATCH, ISSUE, DECIDE, SQUASH, LOAD, RETIRE = range(6)
 Format = Literal["kanata", "chrome"]
@@ -73,7 +73,7 @@ def write(result: SimulationResult, path: str | Path, form: Format | None = None
     try:
         Path(path).write_text(text)
     except OSError as error:
-        raise InputError(f"cannot write the trace {str(path)!r}: {error.strerror}") from None
+        raise InputError(f"cannot write the trace {str(path)!r}: {os_error_text(error)}") from None
 
 
 def kanata(result: SimulationResult) -> str:

@@ -5,7 +5,6 @@ import sys
 import traceback
 from typing import Any
 
-import typer
 from typer.core import TyperCommand, TyperGroup
 
 from o3bnn.cli import INTERRUPTED
@@ -37,16 +36,17 @@ class OneLineErrors(TyperGroup):
 
 
 class CheckedCommand(TyperCommand):
-    """A command that refuses an empty path, which `pathlib` would take for the current folder."""
+    """A command that refuses empty arguments: `pathlib` would take an empty path for the current folder."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
-        """Read the arguments; raises `InputError` where a path is empty (an unset variable of a script, say)."""
-        rest = super().parse_args(ctx, args)
-        for parameter in self.params:
-            value = ctx.params.get(parameter.name or "")
-            if parameter.type.name == "path" and "" in (value if isinstance(value, list | tuple) else (value,)):
-                raise InputError(f"{parameter.make_metavar(ctx)} is empty: give a path ('.' is the current folder)")
-        return rest
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; raises `InputError` where one is empty (an unset variable of a script, say)."""
+        for before, argument in zip(["", *args], args, strict=False):
+            option, equals, value = argument.partition("=")
+            if argument and not (option.startswith("--") and equals and not value):
+                continue
+            name = option or (before if before.startswith("-") else "an argument")
+            raise InputError(f"{name} is empty: give a value, such as . for the folder that you are in")
+        return super().parse_args(ctx, args)
 
 
 def _report(error: Exception) -> int:

@@ -1,10 +1,8 @@
 """`o3bnn demo`: the shipped models on shipped digits, with and without pruning, on the terminal and as a page."""
 
-import os
-import secrets
 import shlex
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from o3bnn.errors import InputError
+from o3bnn.errors import InputError, os_error_text
+from o3bnn.model.artifact import check_writable, write_whole
 from o3bnn.report import shipped
 from o3bnn.report.document import Json, document, model_document
 from o3bnn.report.measure import TABLE_WORDS, Measurement, measure
@@ -52,10 +51,13 @@ def run(output: Path = DEFAULT_OUTPUT, *, threads: int | None = None, console: C
     doc: Json = {**document(measurements, threads), "page": None}
     if render is not None:
         with _status("drawing the page"):
-            write_whole(output, render(doc, measurements, images, _command(output, threads)))
+            page = render(doc, measurements, images, _command(output, threads))
+            with _explained(output):
+                write_whole(output, page.encode())
         doc["page"] = str(output)
     if console is not None:
-        _say(console, f"Page: {output}" if render is not None else f"No page: {PAGE_EXTRA}")
+        last = f"Page: {output}" if render is not None else f"No page: {PAGE_EXTRA}"
+        _say(console, last, wrap=False)  # a path or a command, to be copied whole
     return doc
 
 
@@ -112,18 +114,6 @@ def time_table(console: Console, model: Json) -> Table:
     return table
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it appears whole or not at all; raises `InputError` where that fails."""
-    temporary = path.with_name(f".o3bnn-{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.write_text(text, "utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}: check the folder and the disk") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _check_output(path: Path) -> None:
     """Raise `InputError` where a page cannot be written to `path`, as far as that shows beforehand."""
     folder = path.parent
@@ -131,13 +121,23 @@ def _check_output(path: Path) -> None:
         raise InputError(f"cannot write {path}: there is no folder {folder}: make it first")
     if path.exists() and not path.is_file():
         raise InputError(f"cannot write {path}: it is not a file: give the path of an HTML file")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"cannot write {path}: no permission to write to the folder {folder}")
+    with _explained(path):
+        check_writable(path)
 
 
-def _say(console: Console, line: str, style: str | None = None) -> None:
-    """Print a line as it is: names are never taken for markup."""
-    console.print(line, style=style, soft_wrap=True, markup=False, highlight=False)
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say which file cannot be written, why, and what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {os_error_text(error)}") from error
+
+
+def _say(console: Console, line: str, style: str | None = None, *, wrap: bool = True) -> None:
+    """Print a line as it is: names are never taken for markup. On a terminal it is wrapped between words."""
+    whole = not (wrap and console.is_terminal)
+    console.print(line, style=style, soft_wrap=whole, markup=False, highlight=False)
 
 
 def _status(text: str) -> AbstractContextManager[object]:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from o3bnn.errors import ArtifactError, InputError
+from o3bnn.errors import ArtifactError, InputError, os_error_text
 from o3bnn.model.artifact import write_whole
 from o3bnn.train.networks import NETWORKS, build
 
@@ -73,7 +73,7 @@ def save_checkpoint(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, save(state, {METADATA_KEY: json.dumps(document, allow_nan=False)}))
     except OSError as error:
-        raise ArtifactError(f"cannot write {path}: {error.strerror or error}: check the path and the disk") from error
+        raise ArtifactError(f"cannot write {path}: {os_error_text(error)}") from error
     return info
 
 
