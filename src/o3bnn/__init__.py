@@ -66,20 +66,12 @@ def compile(  # noqa: A001  (the field's word for this step)
         UnsupportedModuleError: part of the module has no exact integer form. InputError: an argument has the wrong type
             or value. MissingExtraError: PyTorch is missing.
     """
-    from collections.abc import Iterable, Mapping
+    from o3bnn.errors import MissingExtraError
 
-    from o3bnn.errors import InputError, MissingExtraError
-
-    if isinstance(class_names, str) or not isinstance(class_names, Iterable):
-        raise InputError(f"class_names = {class_names!r} is not a sequence of texts: pass one name a class, or none")
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise InputError(f"metadata = {metadata!r} is not a mapping: pass a dict of text to text")
     try:
         from o3bnn.compiler import compile as compile_module
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "torch":
             raise
         raise MissingExtraError("o3bnn.compile needs PyTorch: pip install 'o3bnn[train]'") from error
-    return compile_module(
-        module, image=image, name=name, class_names=tuple(class_names), cover=cover, metadata=metadata
-    )
+    return compile_module(module, image=image, name=name, class_names=class_names, cover=cover, metadata=metadata)

@@ -266,7 +266,7 @@ def test_wrong_options():
         o3bnn.compile("model.pt", image=(9, 8, 3))
     with pytest.raises(InvalidNetworkError, match="2 class names for 5 classes"):
         o3bnn.compile(model, image=(9, 8, 3), class_names=["a", "b"])
-    with pytest.raises(InputError, match="class_names = 'abcde' is one text"):
+    with pytest.raises(InputError, match="class_names = 'abcde' is not a sequence of texts"):
         o3bnn.compile(model, image=(9, 8, 3), class_names="abcde")
 
 

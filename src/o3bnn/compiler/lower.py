@@ -42,8 +42,10 @@ def compile(  # noqa: A001  (the field's word for this step)
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"compile takes a torch.nn.Module, not {type(module).__name__}")
-    if isinstance(class_names, str):
-        raise InputError(f"class_names = {class_names!r} is one text: pass a sequence of names")
+    if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+        raise InputError(f"class_names = {class_names!r} is not a sequence of texts: pass one name a class, or none")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InputError(f"metadata = {metadata!r} is not a mapping: pass a dict of text to text")
     height, width, channels = _check_image(image)
     groups = group(read(module, (height, width, channels)))
     table = groups.table.numpy().astype(np.int16)

@@ -130,7 +130,7 @@ class Engine:
         spends.
         """
         images = self._check(images)
-        check_word(word, bounds)
+        word = check_word(word, bounds)
         totals = np.zeros((len(self._dense_edges), 5), np.int64)
         for part in self._parts(len(images), slowdown=_PROFILE_SLOWDOWN):
             counts = self._native.profile(np.ascontiguousarray(images[part]), word, bounds == "sharp")
