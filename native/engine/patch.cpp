@@ -39,7 +39,14 @@ void for_each_run(const Stage& stage, std::size_t y, std::size_t x, Copy copy) {
     }
 }
 
-/// A few integers, without the cost of a library call.
+/// Some words, without the cost of a library call: a kernel row is short.
+void copy_words(const Word* source, std::size_t count, Word* target) {
+    std::size_t i = 0;
+    for (; i + 2 <= count; i += 2) std::memcpy(target + i, source + i, 2 * sizeof *source);
+    if (i < count) target[i] = source[i];
+}
+
+/// A few integers, likewise.
 void copy_few(const std::int16_t* source, std::size_t count, std::int16_t* target) {
     constexpr std::size_t kChunk = 4;
     if (count < kChunk) {
@@ -79,7 +86,7 @@ void gather_bits(const Stage& stage, const Word* map, std::size_t y, std::size_t
     for_each_run(stage, y, x, [&](std::size_t edge, std::size_t pixel, std::size_t pixels) {
         const Word* source = map + pixel * pixel_words;
         if (copies_words) {
-            std::copy_n(source, pixels * pixel_words, patch + edge / kWordBits);
+            copy_words(source, pixels * pixel_words, patch + edge / kWordBits);
             return;
         }
         for (std::size_t i = 0; i < pixels; ++i, source += pixel_words, edge += inputs)
