@@ -15,7 +15,7 @@
 // Figures, and what else was tried: docs/decisions/0006-avx2-lookup.md.
 #include <immintrin.h>
 
-#include "kernels/kernel.hpp"
+#include "kernels/prune_popcnt.hpp"
 
 namespace o3bnn {
 namespace {
@@ -447,9 +447,8 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
     }
 }
 
-// Pruning is the portable kernels'. Called, not copied from there: the objects below are to be constants, since code that
-// fills them in when the library is loaded would use AVX2 on every machine.
-void prune_bits(const BinaryPruneTask& task) { conv_b1_scalar.prune(task); }
+// The portable kernel's. Called, not copied from there: the objects below are to be constants, since code that fills them in
+// when the library is loaded would use AVX2 on every machine.
 void prune_integers(const IntegerPruneTask& task) { conv_int_scalar.prune(task); }
 
 }  // namespace

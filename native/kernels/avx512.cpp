@@ -5,7 +5,7 @@
 // Channel blocks are the outer loop: a block's weights (32 x words x 8 octets) stay in the first-level cache for all patches.
 #include <immintrin.h>
 
-#include "kernels/kernel.hpp"
+#include "kernels/prune_popcnt.hpp"
 
 namespace o3bnn {
 namespace {
@@ -401,8 +401,7 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
     }
 }
 
-// Word by word there is nothing for wide vectors to do. Wrapped, so that nothing of this file runs when the library loads.
-void prune_bits(const BinaryPruneTask& task) { conv_b1_scalar.prune(task); }
+// The portable kernel's; wrapped, so that nothing of this file runs when the library loads.
 void prune_integers(const IntegerPruneTask& task) { conv_int_scalar.prune(task); }
 
 }  // namespace
