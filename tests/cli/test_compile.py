@@ -1,5 +1,6 @@
 """`o3bnn compile` writes what the compiler makes of a checkpoint."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def test_compile(checkpoint: Path, tmp_path: Path) -> None:
     assert result.stdout == (
         f"wrote {output}: {network.name}, 28 x 28 x 1 -> 10 classes, 3 stages, 13.0 k edges an image, {size}\n"
     )
+    assert json.loads(run_ok("compile", checkpoint, "-o", output, "--json").stdout) == {
+        "output": str(output),
+        "model": network.name,
+        "input": [28, 28, 1],
+        "classes": 10,
+        "stages": 3,
+        "edges": 784 * 16 + 16 * 16 + 16 * 10,
+        "bytes": output.stat().st_size,
+    }
     assert run_ok("info", output).stdout
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from o3bnn.cli.console import printable, results
+from o3bnn.cli.console import print_json, printable, results
 from o3bnn.cli.imports import (
     IMPORTED,
     DivisorOption,
@@ -16,6 +16,7 @@ from o3bnn.cli.imports import (
     import_file,
 )
 from o3bnn.cli.info import edge_total
+from o3bnn.cli.options import JsonOption
 from o3bnn.errors import ArtifactError, InputError, MissingExtraError
 from o3bnn.model import Network
 from o3bnn.model.artifact import save
@@ -31,6 +32,7 @@ def compile_command(
     divisor: DivisorOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Compile a trained model to an exact integer network."""
     options = ImportOptions(image, divisor, mean, std)
@@ -38,6 +40,19 @@ def compile_command(
     save(network, output)
     size = output.stat().st_size
     height, width, channels = network.input.shape
+    if json:
+        print_json(
+            {
+                "output": str(output),
+                "model": network.name,
+                "input": [height, width, channels],
+                "classes": network.output.classes,
+                "stages": len(network.stages) + 1,
+                "edges": edge_total(network),
+                "bytes": size,
+            }
+        )
+        return
     results().print(
         printable(
             f"wrote {output}: {network.name}, {height} x {width} x {channels} -> {network.output.classes} classes, "
