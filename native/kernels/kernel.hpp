@@ -129,7 +129,7 @@ struct BinaryKernel {
     std::size_t lanes;  ///< channels interleaved in a weight block: a power of two up to 64
     std::size_t tile;   ///< patches a dense call takes at most, up to kMaxTile
     void (*dense)(const BinaryDenseTask&);
-    BinaryPrune prune;  ///< edge words of 64, simple bounds
+    BinaryPrune prune;  ///< simple bounds; the portable one decides after every word of 64 edges, others may do so later
     void (*pool)(const BinaryPoolTask&) = nullptr;  ///< leaves settled channels of a window alone; null where there is none
     /// Lays one group's rows out as the dense kernel's blocks, which are zero before: [channels rounded up to lanes][words]
     /// words in all. Null where they are interleaved as BinaryDenseTask says.

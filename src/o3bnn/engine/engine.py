@@ -37,8 +37,8 @@ class Engine:
     network: what to run. threads: how many CPU threads share the images of a call (or one image, where it is large and
     there are fewer images than threads); by default one for each CPU that this process may use. pruning: `off`
     evaluates every edge; `on` prunes every stage, by the instruction set's own pooling kernel where it has one for the
-    stage and otherwise edge word by edge word until each neuron is decided (what `profile(word=64)` counts); `auto`
-    uses what is known to be faster, today `off` for every stage. All give the same bits.
+    stage and otherwise neuron by neuron, some edge words at a time, until each is decided; `auto` uses what is known to
+    be faster, today `off` for every stage. All give the same bits.
 
     Images are uint8 [n, height, width, channels] as the network's input says ([n, height, width] will do for one
     channel), contiguous or not; n = 0 is fine. Every method raises `InputError` for anything else. The instruction set
