@@ -282,18 +282,6 @@ def test_only_networks_are_saved(network, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_writable_leaves_nothing_behind(tmp_path):
-    (tmp_path / "old").write_bytes(b"old")
-    for name in ("old", "new"):
-        artifact.check_writable(tmp_path / name)
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
-    assert (tmp_path / "old").read_bytes() == b"old"
-    with pytest.raises(FileNotFoundError):
-        artifact.check_writable(tmp_path / "missing" / "new")
-    with pytest.raises(IsADirectoryError):
-        artifact.check_writable(tmp_path)
-
-
 def test_save_does_not_replace_devices_or_pipes(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ArtifactError, match="pipe"):

@@ -42,7 +42,7 @@ def test_round_trip(path, model):
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in loaded.parameters())
     assert info.network == "mlp"
-    assert info.options == {"n": 33, "depth": 2, "classes": 10, "image": [6, 5, 1]}
+    assert info.options == {"n": 33, "depth": 2, "classes": 10, "image": [6, 5, 1], "real_valued": False}
     assert (info.image, info.cover, info.metadata) == ((6, 5, 1), (7, 9), {"accuracy": "0.5"})
     assert info.class_names[3] == "digit 3"
     assert [entry.name for entry in path.parent.iterdir()] == ["mlp.ckpt"]
@@ -76,7 +76,7 @@ def test_a_failed_write_leaves_the_old_file(path, model, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("o3bnn.model.artifact.os.fsync", fail)
+    monkeypatch.setattr("o3bnn.model.files.os.fsync", fail)
     with pytest.raises(ArtifactError, match=r"cannot write .*mlp\.ckpt: disk full"):
         save_checkpoint(path, model, network="mlp", options=OPTIONS)
     assert path.read_bytes() == before

@@ -1,9 +1,12 @@
 """The provided networks: shapes, names, options and their limits."""
 
+import sys
+
 import pytest
 import torch
 
-from o3bnn.errors import InputError
+from o3bnn.errors import ArtifactError, InputError
+from o3bnn.train.checkpoint import load_checkpoint, save_checkpoint
 from o3bnn.train.layers import BinaryConv2d, BinaryLinear
 from o3bnn.train.networks import NETWORKS, build
 
@@ -89,3 +92,63 @@ def test_wrong_options_are_named(name, options, message):
 
 def test_every_factory_is_registered():
     assert sorted(NETWORKS) == ["alexnet", "cnv", "mlp", "vgg16", "vgg_like"]
+
+
+def test_real_valued_twin_has_the_same_shapes_and_float_weights():
+    for name in NETWORKS:
+        with META:
+            binary, real = build(name), build(name, real_valued=True)
+        assert [key for key, _ in real.named_children()] == [key for key, _ in binary.named_children()]
+        shapes = {key: tuple(value.shape) for key, value in binary.state_dict().items()}
+        assert {key: tuple(value.shape) for key, value in real.state_dict().items()} == shapes
+        assert layers(real) == []
+    with pytest.raises(InputError, match="real_valued = 'yes' is neither true nor false"):
+        build("mlp", real_valued="yes")
+
+
+OWN = """
+from torch import nn
+from o3bnn.train.layers import BinaryLinear, LogitScale, PixelEncoding, Sign
+
+def small(width, image=(6, 5, 1), classes=3):
+    return nn.Sequential(PixelEncoding(), nn.Flatten(), BinaryLinear(30, width), nn.BatchNorm1d(width), Sign(),
+                         BinaryLinear(width, classes), LogitScale(classes))
+
+def tree():
+    return nn.Linear(2, 2)
+
+number = 3
+"""
+
+
+def test_own_networks_are_imported(tmp_path, monkeypatch):
+    (tmp_path / "own_networks.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    assert layers(build("own_networks:small", width=7)) == [("2", (7, 30)), ("5", (3, 7))]
+    assert sys.path == path
+    for name, options, message in (
+        ("own_networks:small", {"depth": 2}, "has no option 'depth': its options are width, image, classes"),
+        ("own_networks:tree", {}, "made a Linear: return an nn.Sequential"),
+        ("own_networks:number", {}, "module 'own_networks' has no function 'number'"),
+        ("own_networks:missing", {}, "module 'own_networks' has no function 'missing'"),
+        ("nowhere_at_all:small", {}, "module 'nowhere_at_all' cannot be imported: No module named"),
+        ("small", {}, "unknown network 'small': choose one of .*, or your own as module:function"),
+    ):
+        with pytest.raises(InputError, match=message):
+            build(name, **options)
+
+
+def test_checkpoint_of_an_own_network_names_its_code(tmp_path, monkeypatch):
+    (tmp_path / "own_networks_2.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    name = "own_networks_2:small"
+    model = build(name, width=7)
+    save_checkpoint(tmp_path / "own", model, network=name, options={"width": 7})
+    del sys.modules["own_networks_2"]
+    with pytest.raises(ArtifactError, match=rf"if you trust that code, name it \(o3bnn compile --network {name}\)"):
+        load_checkpoint(tmp_path / "own")
+    assert "own_networks_2" not in sys.modules  # a file alone has no code run
+    loaded, info = load_checkpoint(tmp_path / "own", network=name)
+    assert info.network == name and info.image == (6, 5, 1)
+    assert torch.equal(loaded[2].weight, model[2].weight)

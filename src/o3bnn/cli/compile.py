@@ -32,11 +32,17 @@ def compile_command(
     divisor: DivisorOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    own: Annotated[
+        str | None,
+        typer.Option(
+            "--network", metavar="MODULE:FUNCTION", help="Your own network's code, where the checkpoint is of one."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Compile a trained model to an exact integer network."""
     options = ImportOptions(image, divisor, mean, std)
-    network = _compile(source, output, options)
+    network = _compile(source, output, options, own)
     save(network, output)
     size = output.stat().st_size
     height, width, channels = network.input.shape
@@ -62,19 +68,21 @@ def compile_command(
     )
 
 
-def _compile(source: Path, output: Path, options: ImportOptions) -> Network:
+def _compile(source: Path, output: Path, options: ImportOptions, own: str | None) -> Network:
     if not source.is_file():
         raise ArtifactError(f"{source} is not a file: SRC is a checkpoint of o3bnn.train, or a .onnx or .tflite file")
     if output.exists() and output.samefile(source):
         raise InputError(f"{output} is the source itself: give the model file another name")
     if source.suffix.lower() in IMPORTED:
+        if own is not None:
+            raise InputError(f"{source} is no checkpoint: --network is for checkpoints of o3bnn train")
         return import_file(source, options)
     if options != ImportOptions():
         raise InputError(f"{source} is a checkpoint: --image and --input-* are for {' and '.join(IMPORTED)} files")
     try:
         from o3bnn.compiler import compile_checkpoint
 
-        return compile_checkpoint(source)
+        return compile_checkpoint(source, network=own)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":
             raise

@@ -10,15 +10,18 @@ from typing import Annotated
 import typer
 
 from o3bnn import __version__
+from o3bnn.cli.bench import bench_command
 from o3bnn.cli.compile import compile_command
 from o3bnn.cli.demo import demo_command
 from o3bnn.cli.eval import eval_command
 from o3bnn.cli.export import export_command
 from o3bnn.cli.failures import CheckedCommand, OneLineErrors
 from o3bnn.cli.info import info_command
+from o3bnn.cli.plan import plan_command
 from o3bnn.cli.prune import prune_command
 from o3bnn.cli.run import run_command
 from o3bnn.cli.simulate import simulate_command
+from o3bnn.cli.train import train_command
 from o3bnn.cli.verify import verify_command
 
 app = typer.Typer(
@@ -29,11 +32,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("train", cls=CheckedCommand)(train_command)
 app.command("compile", cls=CheckedCommand)(compile_command)
 app.command("info", cls=CheckedCommand)(info_command)
 app.command("run", cls=CheckedCommand)(run_command)
 app.command("eval", cls=CheckedCommand)(eval_command)
 app.command("prune", cls=CheckedCommand)(prune_command)
+app.command("plan", cls=CheckedCommand)(plan_command)
+app.command("bench", cls=CheckedCommand)(bench_command)
 app.command("simulate", cls=CheckedCommand)(simulate_command)
 app.command("export", cls=CheckedCommand)(export_command)
 app.command("verify", cls=CheckedCommand)(verify_command)

@@ -4,15 +4,12 @@ Packed bits and thresholds are tensors; everything else is one JSON text in the 
 `docs/format.md` is the specification, octet by octet. The safetensors package writes and parses the container.
 """
 
-import errno
 import hashlib
 import json
 import math
 import os
-import secrets
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -25,6 +22,7 @@ from safetensors.numpy import save as container_of
 from o3bnn.errors import ArtifactError, InvalidNetworkError, os_error_text
 from o3bnn.model import description
 from o3bnn.model.description import Array, Document, Expected, Tensors
+from o3bnn.model.files import check_regular, write_whole
 from o3bnn.model.network import Network
 
 FORMAT = "o3bnn"
@@ -232,63 +230,11 @@ def _validate(model: type[Model], text: bytes | str, what: str) -> Model:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file: yields it and its size. Pipes and devices, which could block or never end, are refused."""
-    _check_regular(path, path.stat().st_mode)
+    check_regular(path, path.stat().st_mode)
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        _check_regular(path, status.st_mode)
+        check_regular(path, status.st_mode)
         yield file, status.st_size
-
-
-def _check_regular(path: Path, mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
-    if not stat.S_ISREG(mode):
-        raise ArtifactError("it is a device, pipe or socket, not a file: give the path of a regular file")
-
-
-def write_whole(path: Path, octets: bytes) -> None:
-    """Write a file atomically: to a temporary file in the same folder, synced, renamed; removed where that fails.
-
-    Raises:
-        OSError: the file cannot be written. ArtifactError: something stands there that is not a file.
-    """
-    temporary = _temporary(path)
-    try:
-        with temporary.open("xb") as file:
-            file.write(octets)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def check_writable(path: Path) -> None:
-    """Raise what `write_whole` would, as far as that shows beforehand: a temporary file is made and removed again."""
-    temporary = _temporary(path)
-    temporary.open("xb").close()
-    temporary.unlink()
-
-
-def _temporary(path: Path) -> Path:
-    """A new name beside `path`, where nothing but a file, or nothing, may stand."""
-    if path.exists():
-        _check_regular(path, path.stat().st_mode)
-    return path.with_name(f".o3bnn-{secrets.token_hex(8)}.tmp")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in a folder durable, where the system can open folders (not on Windows)."""
-    if os.name != "posix":
-        return
-    with suppress(OSError):  # the file is whole already; not every folder can be opened or synced
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _checked(path: StrPath) -> Path:

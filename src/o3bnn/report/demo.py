@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from o3bnn.errors import InputError, os_error_text
-from o3bnn.model.artifact import check_writable, write_whole
+from o3bnn.model.files import check_writable, write_whole
 from o3bnn.report import shipped
 from o3bnn.report.document import Json, document, model_document
 from o3bnn.report.measure import TABLE_WORDS, Measurement, measure

@@ -5,8 +5,8 @@ Metadata key `o3bnn` holds {"format": "o3bnn-checkpoint", "version": 1, "network
 shapes are compared with the file's before any tensor is read.
 """
 
-import inspect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,19 +18,21 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from o3bnn.errors import ArtifactError, InputError, os_error_text
-from o3bnn.model.artifact import write_whole
-from o3bnn.train.networks import NETWORKS, build
+from o3bnn.model.files import write_whole
+from o3bnn.train.networks import NETWORKS, build, defaults
 
 FORMAT = "o3bnn-checkpoint"
 VERSION = 1
 METADATA_KEY = "o3bnn"
+OWN_NETWORK = re.compile(r"[\w.]{1,200}:\w{1,100}")
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
     """What a checkpoint says about its model.
 
-    network, options: what `networks.build` makes the module from. image: (height, width, channels).
+    network, options: what `networks.build` makes the module from; `module:function` is one of the user's own.
+    image: (height, width, channels).
     class_names: one a class, or none. cover: (height, width) that larger images are scaled to cover, or None.
     metadata: free text (data, accuracy, seed).
     """
@@ -49,18 +51,24 @@ def save_checkpoint(
     *,
     network: str,
     options: Mapping[str, Any] | None = None,
+    image: tuple[int, int, int] | None = None,
     class_names: Sequence[str] = (),
     cover: tuple[int, int] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> CheckpointInfo:
     """Write a model that `networks.build(network, **options)` made; the file appears whole or not at all.
 
+    image: (height, width, channels), where the network has no option of that name.
+
     Raises:
         InputError: an unknown network or option, a model of other shapes, or metadata that is not text.
         ArtifactError: the file cannot be written.
     """
-    resolved = {key: _plain(value) for key, value in {**_defaults(network), **(options or {})}.items()}
-    image = cast("tuple[int, int, int]", tuple(resolved["image"]))
+    resolved = {key: _plain(value) for key, value in {**defaults(network), **(options or {})}.items()}
+    size = _plain(resolved.get("image", image))
+    if not _is_sizes(size, 3):
+        raise InputError(f"image = {size!r} is not (height, width, channels)")
+    image = cast("tuple[int, int, int]", tuple(size))
     text = {str(key): value for key, value in (metadata or {}).items()}
     if not all(isinstance(value, str) for value in text.values()):
         raise InputError(f"checkpoint metadata {text!r} must map text to text")
@@ -77,8 +85,11 @@ def save_checkpoint(
     return info
 
 
-def load_checkpoint(path: str | Path) -> tuple[nn.Sequential, CheckpointInfo]:
+def load_checkpoint(path: str | Path, *, network: str | None = None) -> tuple[nn.Sequential, CheckpointInfo]:
     """The module, on the CPU and in eval mode, and what the file says about it.
+
+    network: the `module:function` that makes it, where it is not a provided one. A file cannot have code imported that
+    the caller has not named.
 
     Raises:
         ArtifactError: the file is missing, damaged, of another format or too new, or its shapes do not fit its network.
@@ -87,6 +98,11 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Sequential, CheckpointInfo]:
     try:
         with safe_open(path, framework="pt") as file:
             info = _read_info(file.metadata(), path)
+            if info.network not in NETWORKS and info.network != network:
+                raise ArtifactError(
+                    f"{path}: its network is made by {info.network}, not a provided one: if you trust that code, name "
+                    f"it (o3bnn compile --network {info.network})"
+                )
             module = _skeleton(info)
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
             shapes = {key: (tuple(part.get_shape()), part.get_dtype()) for key, part in slices.items()}
@@ -98,12 +114,6 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Sequential, CheckpointInfo]:
         raise ArtifactError(f"{path}: {error}") from error
     module.load_state_dict(state, assign=True)
     return module.eval(), info
-
-
-def _defaults(network: str) -> dict[str, Any]:
-    if network not in NETWORKS:
-        raise InputError(f"unknown network {network!r}: choose one of {', '.join(sorted(NETWORKS))}")
-    return {name: parameter.default for name, parameter in inspect.signature(NETWORKS[network]).parameters.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -170,9 +180,10 @@ def _read_info(metadata: Mapping[str, str] | None, path: Path) -> CheckpointInfo
     names: Any = document.get("class_names")
     cover: Any = document.get("cover")
     text: Any = document.get("metadata")
-    check("network", isinstance(network, str) and network in NETWORKS)
+    provided = isinstance(network, str) and network in NETWORKS
+    check("network", provided or (isinstance(network, str) and OWN_NETWORK.fullmatch(network) is not None))
     check("options", isinstance(options, dict))
-    check("image", _is_sizes(image, 3) and image == options.get("image"))
+    check("image", _is_sizes(image, 3) and image == options.get("image", None if provided else image))
     check("class_names", isinstance(names, list) and all(isinstance(name, str) for name in names))
     check("cover", cover is None or _is_sizes(cover, 2))
     check("metadata", isinstance(text, dict) and all(isinstance(value, str) for value in text.values()))

@@ -6,6 +6,7 @@ autocast, so that its integer sums (below 2^24) are exact.
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Literal, cast
 
 import torch
@@ -19,24 +20,34 @@ Pair = int | Sequence[int]
 
 
 class _Binarize(torch.autograd.Function):
-    """Sign with sign(0) = +1; the gradient passes where |x| <= clip."""
+    """Sign with sign(0) = +1; the gradient passes where |x| <= clip.
+
+    `copysign` and `hardtanh_backward` are what torch has vectorized on every device: `where` and masks take ten times
+    as long on a CPU. Adding zero turns -0.0 into +0.0; the backward's limits are exclusive, so they lie one step out.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, clip: float) -> Tensor:
-        ctx.passes = None
+        ctx.limit = None
         if not math.isinf(clip):
-            ctx.save_for_backward(x.abs() <= clip)
-            ctx.passes = True
-        one = torch.ones((), dtype=x.dtype, device=x.device)
-        return torch.where(x >= 0, one, -one)
+            ctx.save_for_backward(x)
+            ctx.limit = _step_above(clip, x.dtype)
+        return torch.copysign(torch.ones((), dtype=x.dtype, device=x.device), x + 0.0)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = gradients
-        if ctx.passes is None:
+        if ctx.limit is None:
             return gradient, None
-        (passes,) = ctx.saved_tensors
-        return torch.where(passes, gradient, torch.zeros((), dtype=gradient.dtype, device=gradient.device)), None
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, x, -ctx.limit, ctx.limit), None
+
+
+@cache
+def _step_above(value: float, dtype: torch.dtype) -> float:
+    """The least number of a type above a value."""
+    limits = torch.tensor([value, math.inf], dtype=dtype)
+    return torch.nextafter(limits[0], limits[1]).item()
 
 
 def binarize(x: Tensor, clip: float = 1.0) -> Tensor:
