@@ -76,7 +76,7 @@ def test_fine_tuning_and_teaching(digits: str, tmp_path: Path) -> None:
         (("mlp", "--option", "n=many"), "n"),
         (("mlp", "--option", "m=3"), "has no option 'm'"),
         (("mlp", "--lr", "0"), "lr = 0.0 is not a number above 0"),
-        (("mlp", "--image", "28x28x1"), "--image is for folder:DIR"),
+        (("mlp", "--image", "28x28x1"), "--image and --stored-size are for folder:DIR"),
         (("mlp", "--batch", "61"), "batch = 61 is more than the 60 training images"),
         (("mlp", "--devices", "some"), "--devices 'some' is neither a number of devices nor auto"),
         (("mlp", "--from", "missing.safetensors"), "missing.safetensors"),

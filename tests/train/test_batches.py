@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from o3bnn.errors import InputError
 from o3bnn.train.batches import TrainingBatches, augment
@@ -67,3 +68,13 @@ def test_what_does_not_fit_is_refused():
         batches(world=3)
     with pytest.raises(InputError, match="shift = 4 moves images of 4 x 5 away"):
         batches(shift=4)
+
+
+def test_images_are_scaled_on_the_device_as_files_are():
+    """Enlarged bilinearly, to whole numbers: what the reader of image files does, within one step of rounding."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 6, 3), dtype=np.uint8)
+    (pixels, labels), *_ = TrainingBatches(images, np.arange(4), TrainSettings(batch=4), size=(28, 21))
+    assert pixels.shape == (4, 3, 28, 21)
+    got = pixels.permute(0, 2, 3, 1).numpy()
+    wanted = np.stack([Image.fromarray(images[i]).resize((21, 28), Image.Resampling.BILINEAR) for i in labels])
+    assert np.abs(got - wanted).max() <= 1 and (got == got.round()).all()

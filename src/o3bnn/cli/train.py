@@ -71,6 +71,12 @@ def train_command(
     image: Annotated[
         str | None, typer.Option("--image", metavar="HxWxC", help="Image size, for folder:DIR; default: the network's.")
     ] = None,
+    stored: Annotated[
+        str | None,
+        typer.Option(
+            "--stored-size", metavar="HxWxC", help="Keep a folder's images at this size, scale up on the device."
+        ),
+    ] = None,
     start: Annotated[
         Path | None, typer.Option("--from", metavar="CHECKPOINT", help="Start from these weights (fine-tuning).")
     ] = None,
@@ -118,6 +124,7 @@ def train_command(
         network=network,
         options=_options(option or []),
         image=ImportOptions(image).image_shape(),
+        stored=ImportOptions(stored).image_shape(),
         data=data,
         limit=limit,
         folder=out,

@@ -37,6 +37,7 @@ class Job:
     network: str
     options: dict[str, Any]
     image: tuple[int, int, int] | None
+    stored: tuple[int, int, int] | None
     data: str
     limit: int | None
     folder: Path
@@ -52,10 +53,9 @@ class Job:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         size = self._image()
-        encoding = None if size is None else InputEncoding(*size)
-        training = open_dataset(self.data, "train", self.limit, encoding)
-        test = open_dataset(self.data, "test", self.limit, encoding)
-        options = self._options(training)
+        training = open_dataset(self.data, "train", self.limit, _encoding(self.stored or size))
+        test = open_dataset(self.data, "test", self.limit, _encoding(size))
+        options = self._options(test)
         torch.manual_seed(settings.seed)
         net = build(self.network, **options)
         if self.start is not None:
@@ -68,7 +68,7 @@ class Job:
             build=lambda: build(self.network, **options),
             network=self.network,
             options=options,
-            image=training.shape,
+            image=test.shape,
             class_names=training.class_names,
             data=self.data,
             start="" if self.start is None else str(self.start),
@@ -93,8 +93,8 @@ class Job:
     def _image(self) -> tuple[int, int, int] | None:
         """The size that a folder's images are scaled to; None where the data set has a size of its own."""
         if not self.data.startswith("folder:"):
-            if self.image is not None:
-                raise InputError(f"--image is for folder:DIR; {self.data} has a size of its own")
+            if self.image or self.stored:
+                raise InputError(f"--image and --stored-size are for folder:DIR; {self.data} has a size of its own")
             return None
         size = self.image or defaults(self.network).get("image")
         if size is None:
@@ -106,6 +106,10 @@ class Job:
         parameters = inspect.signature(factory(self.network)).parameters
         found = {"image": list(dataset.shape), "classes": len(dataset.class_names)}
         return {key: value for key, value in found.items() if key in parameters} | self.options
+
+
+def _encoding(size: tuple[int, int, int] | None) -> InputEncoding | None:
+    return None if size is None else InputEncoding(*size)
 
 
 def _take_weights(net: nn.Sequential, path: Path) -> None:

@@ -19,6 +19,7 @@ class TrainingBatches:
 
     images: uint8 [n, height, width, channels]; labels: int64 [n]. Yields float32 pixels 0..255
     [b, channels, height, width] (channels last in memory) and int64 labels [b].
+    size: (height, width) that images are scaled to on the device, after augmentation; by default their own.
     epoch, device: asked at the start of every epoch. rank, world: this process takes every world-th image of the
     epoch's order, so that a step of all processes sees `settings.batch` images; the last, incomplete step is left out.
     """
@@ -29,6 +30,7 @@ class TrainingBatches:
         labels: npt.NDArray[np.int64],
         settings: TrainSettings,
         *,
+        size: tuple[int, int] | None = None,
         epoch: Callable[[], int] = lambda: 0,
         device: Callable[[], torch.device] = lambda: torch.device("cpu"),
         rank: int = 0,
@@ -42,6 +44,7 @@ class TrainingBatches:
             raise InputError(f"shift = {settings.shift} moves images of {images.shape[1]} x {images.shape[2]} away")
         self._images, self._labels = torch.tensor(images), torch.tensor(labels)
         self._settings = settings
+        self._size = None if size is None or tuple(size) == images.shape[1:3] else tuple(size)
         self._epoch, self._device = epoch, device
         self._rank, self._world = rank, world
 
@@ -56,7 +59,10 @@ class TrainingBatches:
         for step in range(len(self)):
             chosen = order[step * settings.batch : (step + 1) * settings.batch][self._rank :: self._world].to(device)
             images = augment(self._images[chosen], settings.shift, settings.flip, generator)
-            yield images.permute(0, 3, 1, 2).float(), self._labels[chosen]
+            pixels = images.permute(0, 3, 1, 2).float()
+            if self._size is not None:  # to whole numbers, as pixels of image files are
+                pixels = functional.interpolate(pixels, self._size, mode="bilinear").round_()
+            yield pixels, self._labels[chosen]
 
 
 def augment(images: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:

@@ -92,6 +92,7 @@ def train(
         batch.images,
         batch.labels,
         settings,
+        size=None if run.image is None else run.image[:2],
         epoch=lambda: trainer.current_epoch,
         device=lambda: trainer.strategy.root_device,
         rank=trainer.global_rank,
