@@ -1,4 +1,4 @@
-"""The trade-off curve: a trained model tuned with several weights of the two pruning terms, accuracy against pruned share.
+"""The trade-off curve: a trained model tuned with several weights of the pruning terms, accuracy against pruned share.
 
     python bench/tradeoff.py --data cifar10:DIR --start runs/cnv_plain/last.safetensors --out runs/tradeoff
 

@@ -88,42 +88,16 @@ class Sign(nn.Module):
         return f"clip={self.clip}"
 
 
-class BinaryConv2d(nn.Module):
-    """Convolution of NCHW maps with the signs of its latent weights; dilation 1.
+class _BinaryLayer(nn.Module):
+    """Latent weights and an optional bias; in eval mode sums are float32, also under autocast."""
 
-    kernel_size, stride, padding: an int or a pair (rows, columns). groups divides both channel counts.
-    padding_mode: what stands beyond the border. `zero` adds nothing to a sum; `minus_one` and `plus_one` are the two
-        activation values. weight: latent, float32 [out, in / groups, rows, columns]; bias: float32 [out] or None.
-    """
-
+    weight: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Pair,
-        stride: Pair = 1,
-        padding: Pair = 0,
-        padding_mode: PaddingMode = "zero",
-        groups: int = 1,
-        bias: bool = False,
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], bias: bool) -> None:
         super().__init__()
-        if padding_mode not in PADDING_VALUES:
-            raise ValueError(f"padding_mode = {padding_mode!r} is not one of {tuple(PADDING_VALUES)}")
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
-            if value < 1 or value % groups:
-                raise ValueError(f"{name} = {value} is not a positive multiple of groups = {groups}")
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = _pair("kernel_size", kernel_size, 1)
-        self.stride = _pair("stride", stride, 1)
-        self.padding = _pair("padding", padding, 0)
-        self.padding_mode: PaddingMode = padding_mode
-        self.groups = groups
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size))
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(shape[0])) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -137,6 +111,44 @@ class BinaryConv2d(nn.Module):
             return self._sums(x)
         with torch.autocast(x.device.type, enabled=False):
             return self._sums(x.float())
+
+    def _sums(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class BinaryConv2d(_BinaryLayer):
+    """Convolution of NCHW maps with the signs of its latent weights; dilation 1.
+
+    kernel_size, stride, padding: an int or a pair (rows, columns). groups divides both channel counts.
+    padding_mode: what stands beyond the border. `zero` adds nothing to a sum; `minus_one` and `plus_one` are the two
+        activation values. weight: latent, float32 [out, in / groups, rows, columns]; bias: float32 [out] or None.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        padding_mode: PaddingMode = "zero",
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
+        if padding_mode not in PADDING_VALUES:
+            raise ValueError(f"padding_mode = {padding_mode!r} is not one of {tuple(PADDING_VALUES)}")
+        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
+            if value < 1 or value % groups:
+                raise ValueError(f"{name} = {value} is not a positive multiple of groups = {groups}")
+        kernel = _pair("kernel_size", kernel_size, 1)
+        super().__init__((out_channels, in_channels // groups, *kernel), bias)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel
+        self.stride = _pair("stride", stride, 1)
+        self.padding = _pair("padding", padding, 0)
+        self.padding_mode: PaddingMode = padding_mode
+        self.groups = groups
 
     def _sums(self, x: Tensor) -> Tensor:
         padding = self.padding
@@ -155,36 +167,19 @@ class BinaryConv2d(nn.Module):
         )
 
 
-class BinaryLinear(nn.Module):
+class BinaryLinear(_BinaryLayer):
     """Fully connected layer with the signs of its latent weights.
 
     weight: latent, float32 [out_features, in_features]; bias: float32 [out_features] or None.
     """
 
-    bias: nn.Parameter | None
-
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
-        super().__init__()
         for name, value in (("in_features", in_features), ("out_features", out_features)):
             if value < 1:
                 raise ValueError(f"{name} = {value} is not positive")
+        super().__init__((out_features, in_features), bias)
         self.in_features = in_features
         self.out_features = out_features
-        self.weight = nn.Parameter(torch.empty(out_features, in_features))
-        self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw new latent weights (Glorot uniform); the bias becomes zero."""
-        nn.init.xavier_uniform_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            return self._sums(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return self._sums(x.float())
 
     def _sums(self, x: Tensor) -> Tensor:
         sums = functional.linear(x, binarize(self.weight, math.inf))
