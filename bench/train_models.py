@@ -5,11 +5,10 @@
     python bench/train_models.py alexnet_plain vgg16_plain --data folder:DIR --out runs --accelerator gpu
     python bench/train_models.py cnv_plain cnv_pruned --data cifar10:DIR --out runs --measure
 
-Each recipe trains in OUT/<recipe>/ (and goes on there when it is started again); a pruned one starts from the weights
-of its plain one. Training needs PyTorch, Lightning and safetensors, no native extension: PyTorch evaluates the epochs.
-`--measure` trains nothing, compiles to OUT/<recipe>.safetensors and writes results/models.csv: accuracy of the compiled
-model on the native engine over the full test split, which must be PyTorch's to the last image, and pruned shares over
-all of it.
+Each recipe trains in OUT/<recipe>/, and goes on there when it is started again. Training needs PyTorch, Lightning and
+safetensors, no native extension: PyTorch evaluates the epochs. `--measure` trains nothing, compiles to
+OUT/<recipe>.safetensors and writes results/models.csv: accuracy of the compiled model on the native engine over the full
+test split, which must be PyTorch's to the last image, and pruned shares over all of it.
 """
 
 import argparse
@@ -33,11 +32,10 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model: its network, how it is trained, and which model it starts from. stored: see `o3bnn train`."""
+    """A model: its network and how it is trained. stored: see `--stored-size` of `o3bnn train`."""
 
     network: str
     settings: TrainSettings
-    start: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     stored: tuple[int, int, int] | None = None
 
@@ -51,16 +49,17 @@ RECIPES = {
     "alexnet_plain": Recipe("alexnet", IMAGENET, stored=(64, 64, 3)),
     "vgg16_plain": Recipe("vgg16", IMAGENET, stored=(64, 64, 3)),
 }
-PRUNING = {"lambda_pool": 0.5, "lambda_threshold": 1.0, "warmup": 0.5}
+PRUNING: dict[str, Any] = {"lambda_threshold": 0.35}
 
 
-def _pruned(name: str, recipe: Recipe) -> Recipe:
-    epochs = max(recipe.settings.epochs // 2, 1)
-    settings = replace(recipe.settings, epochs=epochs, ramp=0.3 * epochs, **PRUNING)
-    return replace(recipe, settings=settings, start=name)
+def _pruned(recipe: Recipe) -> Recipe:
+    """The same, with pruning terms that begin about half way: up to there it is the plain run, bit for bit."""
+    epochs = recipe.settings.epochs
+    settings = replace(recipe.settings, ramp_start=float(round(0.47 * epochs)), ramp=0.1 * epochs, **PRUNING)
+    return replace(recipe, settings=settings)
 
 
-RECIPES |= {name.replace("plain", "pruned"): _pruned(name, recipe) for name, recipe in list(RECIPES.items())}
+RECIPES |= {name.replace("plain", "pruned"): _pruned(recipe) for name, recipe in list(RECIPES.items())}
 
 
 def datasets(recipe: Recipe, spec: str, limit: int | None) -> tuple[Dataset, Dataset]:
@@ -91,9 +90,6 @@ def fit(name: str, recipe: Recipe, arguments: argparse.Namespace) -> None:
     settings = recipe.settings if arguments.epochs is None else replace(recipe.settings, epochs=arguments.epochs)
     torch.manual_seed(settings.seed)
     net = build(recipe.network, **options)
-    start = arguments.out / recipe.start / LAST if recipe.start else None
-    if start is not None:
-        net.load_state_dict(load_checkpoint(start)[0].state_dict())
 
     def evaluate(module: nn.Sequential) -> Row:
         found: Row = {"accuracy": correct_in_torch(module, test, device) / len(test)}
@@ -110,7 +106,6 @@ def fit(name: str, recipe: Recipe, arguments: argparse.Namespace) -> None:
         image=test.shape,
         class_names=training.class_names,
         data=arguments.data.partition(":")[0],
-        start=recipe.start,
         evaluate=evaluate,
         on_epoch=show,
     )

@@ -14,8 +14,8 @@ from o3bnn.train import regularizers
 from o3bnn.train.layers import BinaryConv2d, BinaryLinear, BinaryPixelEncoding, LogitScale, PixelEncoding, Sign
 from o3bnn.train.regularizers import PruningRegularizer
 
-IMAGE = (16, 16, 3)
-BATCH = 6
+IMAGE = (14, 14, 3)
+BATCH = 4
 
 
 def network(seed, order="after_sign", padding=0, padding_mode="zero", bias=False, pool=2, stride=2, groups=1):
@@ -53,8 +53,8 @@ def network(seed, order="after_sign", padding=0, padding_mode="zero", bias=False
 def pixels(seed, count=BATCH):
     """Smooth random images, uint8 [count, height, width, channels]."""
     rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (count, 4, 4, 3), np.uint8)
-    return coarse.repeat(4, axis=1).repeat(4, axis=2)
+    coarse = rng.integers(0, 256, (count, 7, 7, 3), np.uint8)
+    return coarse.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def forward(model, images):
@@ -87,16 +87,16 @@ def ranks(values):
 
 @pytest.mark.parametrize("order", ["after_sign", "before_norm"])
 def test_the_estimate_ranks_layers_as_the_exact_count_does(order):
-    """Spearman's rank correlation over 36 layers is at least 0.98; with hard bits the share is right within 0.05."""
+    """Spearman's rank correlation over 30 layers is at least 0.98; with hard bits the share is right within 0.05."""
     soft, hard, wanted = [], [], []
-    for seed in range(12):
+    for seed in range(10):
         model, images = network(seed, order, padding=seed % 2), pixels(seed)
-        names = [stage.name for stage in exact(model, images).stages[1:-1]]
-        wanted += [1 - stage.edges.pruned_share for stage in exact(model, images).stages[1:-1]]
+        stages = exact(model, images).stages[1:-1]
+        wanted += [1 - stage.edges.pruned_share for stage in stages]
         for values, beta in ((soft, 8.0), (hard, 1e9)):
             terms = estimates(model, images, form="joint", beta=beta)
-            values += [terms[f"{name}.threshold"] for name in names]
-    assert len(wanted) == 36
+            values += [terms[f"{stage.name}.threshold"] for stage in stages]
+    assert len(wanted) == 30
     assert np.corrcoef(ranks(soft), ranks(wanted))[0, 1] >= 0.98
     assert np.abs(np.subtract(hard, wanted)).max() <= 0.05
 
@@ -183,12 +183,13 @@ def test_matches_of_none_and_all_edges_are_finite():
         model[3].bias.copy_(torch.tensor([0.5, 0.0, -0.5]))
     images = np.zeros((2, 2, 2, 1), np.uint8)
     images[1] = 255
-    with PruningRegularizer(model, threshold=1.0) as regularizer:
+    with PruningRegularizer(model, threshold=1.0, through_weights=1.0) as regularizer:
         forward(model, images)
         regularizer().backward()
         share = regularizer.terms()["threshold"]
     # sums -4, 4: thresholds -2, 0, 2 are met after 1, 2, 3 of 4 matches and missed after 4, 3, 2 mismatches
     assert share == pytest.approx((1 + 4 + 2 + 3 + 3 + 2) / 24, abs=1e-5)
+    assert torch.isfinite(model[3].bias.grad).all()
     assert torch.isfinite(model[2].weight.grad).all()
 
 
@@ -205,7 +206,7 @@ def test_groups_have_their_own_fan_in():
     model, images = network(2, groups=4), pixels(2)
     terms = estimates(model, images, form="joint", beta=1e9)
     counts = exact(model, images).stages[1].edges
-    assert counts.dense == BATCH * 12 * 12 * 16 * (8 // 4 * 9)
+    assert counts.dense == BATCH * 10 * 10 * 16 * (8 // 4 * 9)
     assert terms["4.threshold"] == pytest.approx(1 - counts.pruned_share, abs=0.05)
 
 
@@ -222,6 +223,19 @@ def test_the_same_batch_gives_the_same_value():
     assert estimates(network(1), images) == estimates(network(1), images)
 
 
+@pytest.mark.parametrize("momentum", [0.1, None, 0.0])
+def test_the_batch_s_statistics_are_found_whatever_the_momentum(momentum):
+    images = pixels(1)
+    wanted = estimates(network(1), images, beta=8.0)
+    model = network(1)
+    for module in model:
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = momentum
+    forward(model, pixels(8))
+    found = estimates(model, images, beta=8.0)
+    assert found == pytest.approx(wanted, rel=1e-3)
+
+
 def test_works_under_autocast():
     model, images = network(1), pixels(1)
     wanted = estimates(model, images)
@@ -236,10 +250,10 @@ def test_works_under_autocast():
 
 def test_large_maps_are_judged_on_the_first_images(monkeypatch):
     model, images = network(1), pixels(1)
-    monkeypatch.setattr(regularizers, "NEURONS", 2 * 14 * 14 * 16)
+    monkeypatch.setattr(regularizers, "NEURONS", 2 * 10 * 10 * 16)
     few = estimates(model, images)["4.pool"]
     changed = images.copy()
-    changed[3:] = images[3:][::-1]
+    changed[2:] = images[2:][::-1]
     assert few == pytest.approx(estimates(model, changed)["4.pool"], rel=1e-6)
     assert few != pytest.approx(estimates(model, images[::-1].copy())["4.pool"], rel=1e-6)
 
@@ -273,7 +287,7 @@ def test_one_value_a_training_forward():
     [
         ({"pool": -1.0}, "pool = -1.0 is not a weight"),
         ({"threshold": float("nan")}, "threshold = nan is not a weight"),
-        ({"beta": 0.0}, "beta = 0.0 is not positive"),
+        ({"beta": 0.0}, "beta = 0.0 is not a steepness"),
         ({"form": "best"}, "form = 'best' is none of"),
     ],
 )
@@ -322,3 +336,32 @@ def test_models_that_cannot_be_read_are_refused(modules, message):
 def test_only_a_sequence_is_read():
     with pytest.raises(InputError, match=r"reads an nn\.Sequential, not a BinaryLinear"):
         PruningRegularizer(BinaryLinear(3, 2))
+
+
+def test_the_gradient_reaches_the_thresholds_and_as_much_of_the_weights_as_asked():
+    images, found = pixels(1), {}
+    for share in (0.0, 0.5, 1.0):
+        model = network(1)
+        with PruningRegularizer(model, threshold=1.0, through_weights=share) as regularizer:
+            forward(model, images)
+            regularizer().backward()
+        found[share] = model[4].weight.grad
+        assert model[5].bias.grad.abs().sum() > 0
+        assert model[5].weight.grad.abs().sum() > 0
+    assert found[0.0] is None
+    # The sums of later layers depend on these weights too, so that halves of halves arrive there.
+    assert 0 < found[0.5].abs().sum() < found[1.0].abs().sum()
+
+
+def test_channels_below_the_floor_count_but_are_left_alone():
+    images, pushed, values = pixels(1), [], []
+    for floor in (0.0, 0.7, 1.0):
+        model = network(1)
+        with PruningRegularizer(model, threshold=1.0, floor=floor) as regularizer:
+            forward(model, images)
+            loss = regularizer()
+            loss.backward()
+        values.append(loss.item())
+        pushed.append(sum(int((norm.bias.grad != 0).sum()) for norm in (model[5], model[9], model[13])))
+    assert values[0] == values[1] == values[2]
+    assert pushed[0] > pushed[1] > pushed[2] == 0

@@ -39,7 +39,7 @@ def make():
 
 def go(folder, settings, **options):
     run_options = {key: options.pop(key) for key in ("evaluate", "on_epoch", "data") if key in options}
-    run = Run(folder, make, "mlp", OPTIONS, **run_options)
+    run = Run(folder=folder, build=make, network="mlp", options=OPTIONS, **run_options)
     torch.manual_seed(settings.seed)
     return train(make(), data(), settings, run, accelerator="cpu", devices=1, **options)
 

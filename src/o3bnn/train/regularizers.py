@@ -13,9 +13,13 @@ sigmoid(beta (s_i - theta) / sqrt(K)). Where bits are pooled, a negative gamma t
 does not: the window is then an AND of flipped bits, settled by the first 0, which again is s_i > theta.
 
 A channel whose threshold no sum reaches, or every sum, is constant and costs nothing.
+
+By default the gradient reaches the thresholds only, that is batch norm's gamma and beta, and the task alone trains the
+weights: at equal accuracy that prunes far more than a gradient through the sums (docs/decisions/0013).
 """
 
 import math
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -25,22 +29,24 @@ from torch import Tensor, nn
 from o3bnn.errors import InputError
 from o3bnn.train.regularize_stages import PrunedStage, find_stages
 
-Form = Literal["walk", "joint", "margin"]
+Form = Literal["joint", "walk"]
 
-NEURONS = 1 << 18  # neurons of a stage that one evaluation looks at, or one image's if that is more
+NEURONS = 1 << 17  # of a stage that one evaluation looks at, or those of one image if they are more
 _LEAST_GAMMA = 1e-6
 
 
 class PruningRegularizer:
     """`pool * R_pool + threshold * R_threshold` of a model's last training forward, as a loss term.
 
-    Both terms are shares, 0..1, of the edges of all hidden stages that read bits (`input_stage` adds the one that reads
-    integers). R_pool: those of the neurons that are visited. R_threshold: those that are evaluated, by visited neurons
-    (`joint`) or as if every neuron were visited (`walk`).
+    Both terms are shares, 0..1, of the edges of all hidden stages that read bits; input_stage adds the one that reads
+    integers. R_pool: the edges of the neurons that are visited. R_threshold: the edges that are evaluated, by visited
+    neurons (form `joint`) or as if every neuron were visited (`walk`). beta: steepness of the soft decisive bits.
+    through_weights: how much of the gradient passes through the sums to weights and earlier layers, 0..1.
+    floor: channels whose own share is at or below it are left alone, 0..1; they would end up constant.
 
-    Forward hooks keep the sums of the current forward in training mode; calling the regularizer uses them up. Large
-    maps are judged on the first images of the batch (the batch norm's statistics are always the whole batch's).
-    `close`, or leaving a `with` block, removes the hooks; the compiler takes a model without hooks only.
+    Forward hooks keep the sums of the current forward in training mode, and a call uses them up. Large maps are judged
+    on the first images of the batch; the statistics of batch norm are the whole batch's. Weights may be changed at any
+    time. `close`, or the end of a `with` block, removes the hooks: the compiler takes a model without hooks only.
 
     Raises `InputError` for a model that it cannot read, or an option out of range.
     """
@@ -53,40 +59,46 @@ class PruningRegularizer:
         threshold: float = 0.0,
         form: Form = "joint",
         beta: float = 2.0,
+        through_weights: float = 0.0,
+        floor: float = 0.0,
         input_stage: bool = False,
     ) -> None:
-        for name, value in (("pool", pool), ("threshold", threshold)):
+        options = {"pool": pool, "threshold": threshold, "through_weights": through_weights, "floor": floor}
+        for name, value in options.items():
             if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} = {value!r} is not a weight: use 0 or more")
+                raise InputError(f"{name} = {value!r} is not a weight: use a number of at least 0")
         if not (math.isfinite(beta) and beta > 0):
-            raise InputError(f"beta = {beta!r} is not positive")
+            raise InputError(f"beta = {beta!r} is not a steepness: use a number above 0")
         if form not in get_args(Form):
             raise InputError(f"form = {form!r} is none of {', '.join(get_args(Form))}")
         self.pool = pool
         self.threshold = threshold
-        self.form = form
+        self.form: Form = form
         self.beta = beta
+        self.through_weights = through_weights
+        self.floor = floor
         self._watched = [_Watched(stage) for stage in find_stages(model, input_stage=input_stage)]
-        self._last: list[tuple[str, Tensor, Tensor]] = []
+        self._last: dict[str, Tensor] = {}
 
     def __call__(self) -> Tensor:
-        device = self._watched[0].stage.layer.weight.device
-        with torch.autocast(device.type, enabled=False):
-            parts = [(watched, *watched.terms(self.form, self.beta)) for watched in self._watched]
-            dense = sum(watched.edges for watched, _, _ in parts)
-            pool = torch.stack([share * (w.edges / dense) for w, share, _ in parts]).sum()
-            threshold = torch.stack([share * (w.edges / dense) for w, _, share in parts]).sum()
-        self._last = [(w.stage.name, a.detach(), b.detach()) for w, a, b in parts]
-        self._last.append(("", pool.detach(), threshold.detach()))
-        return self.pool * pool + self.threshold * threshold
+        """The loss term, a float32 scalar; raises `InputError` without a training forward since the last call."""
+        shares = {}
+        with torch.autocast(self._watched[0].stage.layer.weight.device.type, enabled=False):
+            for watched in self._watched:
+                neurons = watched.neurons(self.through_weights)
+                channels = neurons.shares(self.form, self.beta) / watched.dense
+                channels = torch.where(channels > self.floor, channels, channels.detach())
+                shares[watched.stage.name] = channels.mean(dim=1)
+        dense = sum(watched.edges for watched in self._watched)
+        parts = [shares[watched.stage.name] * (watched.edges / dense) for watched in self._watched]
+        total = torch.stack(parts).sum(dim=0)
+        self._last = {f"{name}.": share.detach() for name, share in shares.items()} | {"": total.detach()}
+        return self.pool * total[0] + self.threshold * total[1]
 
     def terms(self) -> dict[str, float]:
-        values: dict[str, float] = {}
-        for name, pool, threshold in self._last:
-            prefix = f"{name}." if name else ""
-            values[f"{prefix}pool"] = float(pool)
-            values[f"{prefix}threshold"] = float(threshold)
-        return values
+        """The shares of the last call: `pool` and `threshold`, and of each stage, such as `conv2.pool`."""
+        kinds = ("pool", "threshold")
+        return {name + kind: share[i].item() for name, share in self._last.items() for i, kind in enumerate(kinds)}
 
     def close(self) -> None:
         """Remove the hooks."""
@@ -103,60 +115,69 @@ class PruningRegularizer:
 
 
 class _Watched:
-    """A stage with its hooks, and what they saw of the current forward."""
+    """A stage with its hooks, and what they saw of the current forward.
+
+    edges: dense edges of an image. dense: dense edges of a channel's neurons in the last call, counted once a window.
+    """
 
     def __init__(self, stage: PrunedStage) -> None:
         self.stage = stage
-        self.sums: Tensor | None = None
-        self.normed: Tensor | None = None
-        self.map: tuple[int, int] = (1, 1)
-        self.fan_in = torch.empty(0, 0)
-        self.edges = 0.0
-        self._geometry: tuple[int, int] | None = None
+        self.edges = self.dense = 0.0
+        self._sums: Tensor | None = None
+        self._statistics = _BatchStatistics()
+        self._moments: tuple[Tensor, Tensor] | None = None
+        self._map = (1, 1)
+        self._known: tuple[tuple[int, int], Tensor, float] | None = None
         self._handles = [
             stage.layer.register_forward_hook(self._see_layer),
+            stage.norm.register_forward_pre_hook(self._see_before_norm),
             stage.norm.register_forward_hook(self._see_norm),
         ]
 
     def close(self) -> None:
         for handle in self._handles:
             handle.remove()
-        self.sums = self.normed = None
+        self._sums = self._moments = None
 
     def _see_layer(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if module.training:
-            self.sums = output
+            self._sums = output
             if output.ndim == 4:
-                self.map = (inputs[0].shape[2], inputs[0].shape[3])
+                self._map = (inputs[0].shape[2], inputs[0].shape[3])
+
+    def _see_before_norm(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if module.training:
+            self._statistics.see_before(self.stage.norm)
 
     def _see_norm(self, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if module.training:
-            self.normed = inputs[0]
+            self._moments = self._statistics.after(self.stage.norm, inputs[0].detach())
 
-    def _measure(self, sums: Tensor) -> None:
-        """Fan-in of every position and edges of an image, once a size of the maps."""
-        if self._geometry != self.map:
-            self._geometry = self.map
-            self.fan_in = self.stage.fan_in(*self.map).to(sums.device)
-            read = torch.zeros_like(self.fan_in)
-            for place in self.stage.window_positions(*self.fan_in.shape):
-                read[place] = 1
-            self.edges = float((self.fan_in * read).sum()) * sums.shape[1]
-
-    def terms(self, form: Form, beta: float) -> tuple[Tensor, Tensor]:
-        """Shares (pool, threshold) of the last forward, which is forgotten."""
-        sums, normed = self.sums, self.normed
-        if sums is None or normed is None:
+    def neurons(self, through_weights: float) -> "_Neurons":
+        """The neurons of the last forward, which is forgotten."""
+        sums, moments = self._sums, self._moments
+        if sums is None or moments is None:
             raise InputError(
                 f"{self.stage.name!r} has not seen a forward in training mode since the last call: call the model first"
             )
-        self.sums = self.normed = None
-        self._measure(sums)
-        n = max(1, min(len(sums), NEURONS // max(1, sums[0].numel())))
-        theta, gamma = _threshold(self.stage.norm, normed)
-        offset = self._offset(sums)
-        maps = sums[:n].float().reshape(n, sums.shape[1], *self.fan_in.shape)
-        return _shares(self.stage, maps, theta, gamma, offset, self.fan_in, form, beta)
+        self._sums = self._moments = None
+        n = max(1, min(len(sums), NEURONS // sums[0].numel()))
+        fan_in, windows = self._geometry(sums)
+        self.dense = n * windows
+        maps = _scale_gradient(sums[:n], through_weights).float().reshape(n, sums.shape[1], *fan_in.shape)
+        theta, gamma = _threshold(self.stage.norm, *moments)
+        return _Neurons(self.stage, maps, theta, gamma, fan_in, self._offset(sums))
+
+    def _geometry(self, sums: Tensor) -> tuple[Tensor, float]:
+        """Fan-in of every position, and its sum over all windows; computed once a size of the maps."""
+        if self._known is None or self._known[0] != self._map:
+            fan_in = self.stage.fan_in(*self._map)
+            read = torch.zeros_like(fan_in)
+            for place in self.stage.window_positions(*fan_in.shape):
+                read[place] += 1
+            self.edges = float((fan_in * (read > 0)).sum()) * sums.shape[1]
+            self._known = self._map, fan_in.to(sums.device), float((fan_in * read).sum())
+        return self._known[1:]
 
     def _offset(self, sums: Tensor) -> Tensor:
         """What a sum holds besides its edges, bias and padding: broadcasts to [channels, height, width]."""
@@ -164,65 +185,98 @@ class _Watched:
         offset = torch.zeros(1, 1, 1, device=sums.device)
         if layer.bias is not None:
             offset = layer.bias.detach().float()[:, None, None]
-        return offset + self.stage.padding_sums(*self.map) if self.stage.is_padded else offset
+        return offset + self.stage.padding_sums(*self._map) if self.stage.is_padded else offset
 
 
-def _threshold(norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum at which a channel's bit changes, by the batch's own statistics, and gamma: float32 [channels] each.
+@dataclass(frozen=True, eq=False)
+class _Neurons:
+    """Neurons of a stage, in float32.
 
-    The statistics are constants to the gradient: a path through them costs a tenth of a step and changes no curve.
+    sums: [n, channels, height, width]. theta, gamma: [channels]. fan_in: [height, width]. offset: what the sums hold
+    besides edges, broadcasts to [channels, height, width].
     """
-    variance, mean = torch.var_mean(x.detach().float(), [0, *range(2, x.ndim)], correction=0)
+
+    stage: PrunedStage
+    sums: Tensor
+    theta: Tensor
+    gamma: Tensor
+    fan_in: Tensor
+    offset: Tensor
+
+    def shares(self, form: Form, beta: float) -> Tensor:
+        """Edges of all windows that the two terms count: [2, channels]."""
+        shape = self.sums.shape[1:]
+        theta, gamma = self.theta[:, None, None].expand(shape), self.gamma[:, None, None]
+        fan_in, offset = self.fan_in.expand(shape), self.offset.expand(shape)
+        reach = fan_in.clamp_min(1) * self.stage.magnitude
+        tau = (theta - offset) / reach
+        edges = torch.where((tau > -1) & (tau <= 1) & (gamma != 0), fan_in, 0)
+        steepness = -beta * fan_in.clamp_min(1).sqrt() / reach
+        if not self.stage.pools_sums:
+            steepness = steepness * gamma.sign()
+        visit = torch.ones((), device=theta.device)
+        pool = threshold = torch.zeros(shape[0], device=theta.device)
+        for place in self.stage.window_positions(*shape[1:]):
+            at = (..., *place)
+            sums = self.sums[at]
+            visited = (visit * edges[at]).expand(sums.shape)
+            share = _decided((sums - offset[at]) / reach[at], tau[at], sums >= theta[at], 1 / reach[at])
+            pool = pool + visited.sum(dim=(0, 2, 3))
+            threshold = threshold + (share * (edges[at] if form == "walk" else visited)).sum(dim=(0, 2, 3))
+            visit = visit * torch.sigmoid((sums - theta[at]) * steepness[at])
+        return torch.stack([pool, threshold])
+
+
+def _decided(u: Tensor, tau: Tensor, fires: Tensor, edge: Tensor) -> Tensor:
+    """Share r of its edges after which each neuron is decided; edge: one edge as a share. See the module."""
+    u = u.clamp(-1, 1)
+    high = (1 + tau) / (1 + u).clamp_min(edge)
+    low = (1 - tau + 2 * edge) / (1 - u).clamp_min(edge)
+    return torch.where(fires, high, low).clamp(0, 1)
+
+
+def _scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """x, whose gradient is multiplied by a factor."""
+    if factor in (0.0, 1.0):
+        return x if factor else x.detach()
+    return x.detach() + factor * (x - x.detach())
+
+
+def _threshold(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum at which a channel's bit changes, and gamma: float32 [channels] each."""
     gamma = torch.ones_like(mean) if norm.weight is None else norm.weight.float()
     beta = torch.zeros_like(mean) if norm.bias is None else norm.bias.float()
-    tiny = torch.where(gamma < 0, -_LEAST_GAMMA, _LEAST_GAMMA)
-    divisor = torch.where(gamma.abs() < _LEAST_GAMMA, tiny, gamma)
+    least = torch.where(gamma < 0, -_LEAST_GAMMA, _LEAST_GAMMA)
+    divisor = torch.where(gamma.abs() < _LEAST_GAMMA, least, gamma)
     return mean - beta * torch.sqrt(variance + norm.eps) / divisor, gamma
 
 
-def _shares(
-    stage: PrunedStage,
-    sums: Tensor,
-    theta: Tensor,
-    gamma: Tensor,
-    offset: Tensor,
-    fan_in: Tensor,
-    form: Form,
-    beta: float,
-) -> tuple[Tensor, Tensor]:
-    """Shares (pool, threshold) of a stage's edges.
+class _BatchStatistics:
+    """Mean and variance of the batch that a norm has just normed, float32 [channels] each.
 
-    sums: [n, channels, height, width]. theta, gamma: [channels]. offset: broadcasts to [channels, height, width].
-    fan_in: [height, width].
+    They are read back from the step that they moved the running statistics by, which costs nothing: computing them
+    again takes a fifth of a training step on a CPU.
     """
-    shape = sums.shape[1:]
-    fan_in, offset, theta = fan_in.expand(shape), offset.expand(shape), theta[:, None, None].expand(shape)
-    reach = fan_in.clamp_min(1) * stage.magnitude
-    tau = (theta - offset) / reach
-    edges = torch.where((tau > -1) & (tau <= 1) & (gamma[:, None, None] != 0), fan_in, 0)
-    steepness = -beta * fan_in.clamp_min(1).sqrt() / reach
-    if not stage.pools_sums:
-        steepness = steepness * gamma[:, None, None].sign()
-    visit: Tensor | float = 1.0
-    pool, threshold, dense = sums.new_zeros(()), sums.new_zeros(()), 0.0
-    for place in stage.window_positions(*shape[1:]):
-        at = (..., *place)
-        own = sums[at]
-        visited = visit * edges[at]
-        share = _decided(own, theta[at], tau[at], offset[at], reach[at], form)
-        pool = pool + visited.expand(own.shape).sum()
-        threshold = threshold + (share * (edges[at] if form == "walk" else visited)).sum()
-        dense += float(fan_in[at].sum()) * len(own)
-        visit = visit * torch.sigmoid((own - theta[at]) * steepness[at])
-    return pool / dense, threshold / dense
 
+    def __init__(self) -> None:
+        self._before: tuple[Tensor, Tensor] | None = None
 
-def _decided(sums: Tensor, theta: Tensor, tau: Tensor, offset: Tensor, reach: Tensor, form: Form) -> Tensor:
-    """Share of its edges after which each neuron is decided, were matches spread evenly."""
-    u = ((sums - offset) / reach).clamp(-1, 1)
-    if form == "margin":
-        return 1 - (u - tau).abs() / 2
-    tick = 1 / reach
-    fires = (1 + tau) / (1 + u).clamp_min(tick)
-    silent = (1 - tau + 2 * tick) / (1 - u).clamp_min(tick)
-    return torch.where(sums >= theta, fires, silent).clamp(0, 1)
+    def see_before(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        """Call before the norm's forward."""
+        self._before = None
+        if norm.running_mean is not None and norm.running_var is not None and norm.momentum:
+            self._before = norm.running_mean.clone(), norm.running_var.clone()
+
+    def after(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The statistics, after the norm's forward on x."""
+        if self._before is None:
+            variance, mean = torch.var_mean(x.float(), [0, *range(2, x.ndim)], correction=0)
+            return mean, variance
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        count = x.numel() // x.shape[1]
+        step = 1 / (norm.momentum or 1)
+        mean, variance = self._before
+        mean = mean + (norm.running_mean - mean) * step
+        variance = variance + (norm.running_var - variance) * step
+        return mean, variance.clamp_min(0) * ((count - 1) / count)

@@ -36,7 +36,7 @@ Row = dict[str, float]
 Evaluate = Callable[[nn.Sequential], Mapping[str, float]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """What is trained, and where its files go.
 
