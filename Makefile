@@ -28,7 +28,7 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(PIP) -e '.[train,onnx,report,dev]'
 	touch $@
 
-## make demo       classify digits with shipped networks, count pruned edges, write o3bnn-demo.html
+## make demo       classify images with shipped networks, count pruned edges, write o3bnn-demo.html
 demo: $(VENV)/demo.stamp
 	$(BIN)/o3bnn demo
 
@@ -79,6 +79,7 @@ models: $(VENV)/dev.stamp
 ## make bench      time the engine, results to results/
 bench: $(VENV)/dev.stamp
 	$(BIN)/python bench/engine.py
+	$(BIN)/python bench/threads.py
 
 clean:
 	rm -rf $(VENV) build

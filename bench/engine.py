@@ -1,10 +1,11 @@
-"""Time every stage of `vgg_like` on one thread: each instruction set of this machine, dense and pruning, interleaved.
+"""Time every stage of `vgg_like` on one thread: each instruction set of this machine, every method that it offers.
 
-    python bench/engine.py [MODEL ...] [--rounds 60]
+    python bench/engine.py [MODEL ...] [--seconds 6] [--isa NAME ...]
 
-Without a model: `vgg_like` with random weights, its batch norms set by random images (needs the `train` extra). Images
-are random, so the pruned shares say nothing about trained models; the dense figures do not depend on them. Kernel time
-only (`Engine.stage_seconds`), medians over rounds. Writes results/engine.csv.
+Without a model: the three kinds of `networks.py`, all but the first also with sorted channels (`o3bnn optimize`), which
+need the `train` extra. Images are random pixels. Each network and instruction set is planned
+(`o3bnn.engine.plan_engine`): methods run in turns, figures are medians over rounds. `whole network` rows time dense and
+planned in turns, end to end. Writes results/engine.csv.
 """
 
 import argparse
@@ -13,26 +14,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-
 import o3bnn
 from o3bnn import Engine, Network, _native
+from o3bnn.compiler.order import order_channels
+from o3bnn.engine import plan_engine
+from o3bnn.engine.planner import random_images
+from o3bnn.model.edges import PruningProfile
 from provenance import RESULTS, provenance
-
-IMAGES = 2
-
-
-def random_network() -> Network:
-    import torch
-
-    from o3bnn.train.networks import build
-
-    torch.manual_seed(0)
-    module = build("vgg_like").train()
-    with torch.no_grad():
-        for _ in range(30):
-            module(torch.randint(0, 256, (4, 3, 32, 32)).float())
-    return o3bnn.compile(module.eval(), image=(32, 32, 3), name="vgg_like, random weights")
 
 
 @contextmanager
@@ -47,54 +35,88 @@ def forced(isa: str) -> Iterator[None]:
             os.environ["O3BNN_ISA"] = before
 
 
-def measure(network: Network, rounds: int) -> Iterator[dict[str, object]]:
-    """A row a stage, instruction set and pruning mode."""
-    images = np.random.default_rng(0).integers(0, 256, (IMAGES, *network.input.shape), dtype=np.uint8)
-    engines: dict[tuple[str, str], Engine] = {}
-    for isa in _native.available_isas():
-        for pruning in ("off", "on"):
-            with forced(isa):
-                engines[isa, pruning] = Engine(network, threads=1, pruning=pruning)  # type: ignore[arg-type]
-    seconds: dict[tuple[str, str], list[np.ndarray]] = {key: [] for key in engines}
-    for _ in range(rounds):
-        for key, engine in engines.items():
-            seconds[key].append(engine.stage_seconds(images))
-    profile = next(iter(engines.values())).profile(images, word=64)
-    for (isa, pruning), parts in seconds.items():
-        medians = np.median(np.concatenate(parts), axis=0)
-        least = np.concatenate(parts).min(axis=0)
-        for stage, median, minimum in zip(profile.stages, medians, least, strict=True):
-            dense = stage.edges.dense // IMAGES
+def provided() -> Iterator[Network]:
+    from networks import KINDS, network
+
+    for kind in KINDS:
+        found = network("vgg_like", kind)
+        yield found
+        if kind != "random":
+            yield order_channels(found, random_images(found), lambda same, images: Engine(same).activations(images))
+
+
+def measure(network: Network, isa: str, seconds: float, profile: PruningProfile) -> Iterator[dict[str, object]]:
+    """A row a stage and method, and two for the whole network."""
+    roofline = _native.roofline(isa)
+    with forced(isa):
+        plan = plan_engine(network, seconds=seconds)
+    for choice, counted in zip(plan.stages, profile.stages, strict=False):
+        edges = counted.edges.dense / profile.images
+        for candidate in choice.candidates:
+            low, middle, high = candidate.speedup
             yield {
-                "network": network.name,
-                "stage": stage.name,
-                "role": stage.role,
+                "network": label(network),
+                "stage": choice.name,
+                "role": counted.role,
                 "isa": isa,
-                "pruning": pruning,
-                "median_us": f"{median * 1e6:.2f}",
-                "least_us": f"{minimum * 1e6:.2f}",
-                "dense_edges": dense,
-                "dense_edges_per_ns": f"{dense / median / 1e9:.1f}",
-                "pruned_b64": f"{stage.edges.pruned_share:.4f}",
+                "method": candidate.label,
+                "planned": candidate is choice.chosen,
+                "median_us": f"{candidate.seconds * 1e6:.2f}",
+                "dense_edges_per_ns": f"{edges / candidate.seconds / 1e9:.1f}",
+                "share_of_roofline": f"{edges / candidate.seconds / roofline:.3f}" if counted.role == "binary" else "",
+                "speedup_over_dense": f"{middle:.3f}",
+                "quartiles": f"{low:.3f} to {high:.3f}",
+                "rounds": candidate.rounds,
+                "pruned_b64": f"{counted.edges.pruned_share:.4f}",
+                "roofline_edges_per_ns": f"{roofline / 1e9:.1f}",
             }
+    yield from whole(network, isa, plan.dense_seconds, plan.planned_seconds, profile)
+
+
+def whole(
+    network: Network, isa: str, dense: float, planned: float, profile: PruningProfile
+) -> Iterator[dict[str, object]]:
+    for method, seconds in (("dense", dense), ("as planned", planned)):
+        yield {
+            "network": label(network),
+            "stage": "whole network",
+            "isa": isa,
+            "method": method,
+            "median_us": f"{seconds * 1e6:.2f}",
+            "speedup_over_dense": f"{dense / seconds:.3f}",
+            "pruned_b64": f"{profile.total('binary').pruned_share:.4f}",
+        }
+
+
+def show(row: dict[str, object]) -> None:
+    share = f"{row.get('share_of_roofline') or '-':>6} of roofline"
+    speed = f"{row['speedup_over_dense']:>6}x{'  planned' if row.get('planned') else ''}"
+    print(f"{row['stage']:13} {row['isa']:7} {row['method']:28} {row['median_us']:>9} us  {share}  {speed}", flush=True)
+
+
+def label(network: Network) -> str:
+    return network.name + (", sorted" if "channel_order" in network.metadata else "")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="model files; by default vgg_like with random weights")
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--seconds", type=float, default=6, help="time for each network and instruction set")
+    parser.add_argument("--isa", nargs="+", default=_native.available_isas(), choices=_native.available_isas())
     options = parser.parse_args()
-    networks = [o3bnn.load(path) for path in options.models] or [random_network()]
-    rows = [row for network in networks for row in measure(network, options.rounds)]
-    origin = {"rounds": options.rounds, "threads": 1, "scope": "kernel-only"} | provenance("python bench/engine.py")
+    rows: list[dict[str, object]] = []
+    for network in map(o3bnn.load, options.models) if options.models else provided():
+        profile = Engine(network).profile(random_images(network), word=64)
+        for isa in options.isa:
+            for row in measure(network, isa, options.seconds, profile):
+                rows.append(row)
+                show(row)
+    origin = {"threads": 1} | provenance("python bench/engine.py")
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / "engine.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, [*rows[0], *origin], lineterminator="\n")
         writer.writeheader()
         writer.writerows(row | origin for row in rows)
-    for row in rows:
-        speed = f"{row['median_us']:>10} us {row['dense_edges_per_ns']:>8} edges/ns"
-        print(f"{row['stage']:10} {row['isa']:7} {row['pruning']:4} {speed}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@
 
 #include "dispatch.hpp"
 #include "engine/engine.hpp"
+#include "engine/roofline.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -70,7 +71,8 @@ std::size_t elements_so_far(const Plan& plan) {
 
 void add_stage(Plan& plan, const Sizes<3>& in, const Sizes<3>& conv, const Sizes<2>& kernel, const Sizes<2>& stride,
                const Sizes<2>& padding, std::size_t groups, const Sizes<2>& pool_size, const Sizes<2>& pool_stride,
-               bool integer_input, bool prune, std::int32_t magnitude, const Array<const Word, 2>& weights,
+               bool integer_input, const std::string& method, const std::vector<std::size_t>& checks,
+               std::int32_t magnitude, const Array<const Word, 2>& weights,
                const Array<const std::int32_t, 2>& thresholds, const Array<const std::int8_t, 2>& constant,
                const Array<const std::uint8_t, 1>& decisive, const Array<const std::int32_t, 2>& class_map,
                const Array<const Word, 2>& exists) {
@@ -86,7 +88,8 @@ void add_stage(Plan& plan, const Sizes<3>& in, const Sizes<3>& conv, const Sizes
     spec.pool_size = extent_of(pool_size);
     spec.pool_stride = extent_of(pool_stride);
     spec.integer_input = integer_input;
-    spec.prune = prune;
+    spec.method = find_method(method);
+    spec.checks = checks;
     spec.magnitude = magnitude;
 
     const std::size_t channels = spec.conv.channels, classes = exists.shape(0);
@@ -98,6 +101,8 @@ void add_stage(Plan& plan, const Sizes<3>& in, const Sizes<3>& conv, const Sizes
                 spec.kernel.rows * spec.kernel.columns <= kMaxElements / (spec.in.channels / groups),
             "the kernel is too large");
     const std::size_t words = word_count(spec.kernel.rows * spec.kernel.columns * (spec.in.channels / groups));
+    for (std::size_t i = 0; i < checks.size(); ++i)
+        require(checks[i] > (i > 0 ? checks[i - 1] : 0) && checks[i] < words, "checks do not increase inside the patch");
     require(classes >= 1, "there is no border class");
     require_shape(weights, channels, words, "weights have another shape");
     require_shape(thresholds, classes, channels, "thresholds have another shape");
@@ -123,6 +128,15 @@ void set_output(Plan& plan, std::size_t features, const Array<const Word, 2>& we
     plan.output_rows = copy_of(weights);
     plan.features = features;
     plan.classes = weights.shape(0);
+}
+
+std::vector<std::vector<std::string>> stage_methods(const Plan& plan, const std::string& isa) {
+    std::vector<std::vector<std::string>> names;
+    for (const StageSpec& spec : plan.stages) {
+        names.emplace_back();
+        for (const Method method : offered_methods(spec, find_isa(isa))) names.back().emplace_back(method_name(method));
+    }
+    return names;
 }
 
 using Images = Array<const std::uint8_t, 4>;
@@ -185,7 +199,7 @@ void stage_seconds(const Engine& engine, const Images& images, const Array<doubl
 
 std::vector<std::string> kernel_names(const Engine& engine) {
     std::vector<std::string> names;
-    for (const Stage& stage : engine.stages()) names.emplace_back(stage.kernel_name());
+    for (const Stage& stage : engine.stages()) names.push_back(stage.kernel_name);
     return names;
 }
 
@@ -209,10 +223,18 @@ NB_MODULE(_native, m) {
             },
             "image"_a, "table"_a, "binary_input"_a)
         .def("add_stage", &add_stage, nb::kw_only(), "in_shape"_a, "conv_shape"_a, "kernel"_a, "stride"_a, "padding"_a,
-             "groups"_a, "pool_size"_a, "pool_stride"_a, "integer_input"_a, "prune"_a, "magnitude"_a,
+             "groups"_a, "pool_size"_a, "pool_stride"_a, "integer_input"_a, "method"_a, "checks"_a, "magnitude"_a,
              "weights"_a.noconvert(), "thresholds"_a.noconvert(), "constant"_a.noconvert(), "decisive"_a.noconvert(),
              "class_map"_a.noconvert(), "exists"_a.noconvert())
         .def("set_output", &set_output, "features"_a, "weights"_a.noconvert());
+    m.def("stage_methods", &stage_methods, "plan"_a, "isa"_a);
+    m.def(
+        "roofline",
+        [](const std::string& isa) {
+            const nb::gil_scoped_release unlocked;
+            return roofline(isa);
+        },
+        "isa"_a);
     nb::class_<Engine>(m, "Engine")
         .def(
             "__init__",

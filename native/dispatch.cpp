@@ -13,6 +13,7 @@ const Isa kIsas[] = {
          return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                 __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vbmi2") &&
+                __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512ifma") &&
                 __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
      },
      &conv_b1_avx512, &conv_int_avx512, &output_avx512},

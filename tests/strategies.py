@@ -26,6 +26,7 @@ from o3bnn.model.network import PADDING_MODES, MapShape
 CHANNELS = (1, 3, 15, 16, 17, 31, 33, 63, 64, 65, 97, 128, 130)
 KERNELS = (1, 2, 3, 5, 7, 11)
 STRIDES = (1, 2, 4)
+WHOLE_WORDS = ((128, 2), (192, 3))  # channels and groups of 64 channels each
 POOLS = (None, ((2, 2), (2, 2)), ((3, 3), (2, 2)))
 
 
@@ -70,12 +71,16 @@ def out_shape(shape: MapShape, conv: ConvSpec) -> MapShape | None:
 
 
 @st.composite
-def conv_specs(draw: st.DrawFn, in_channels: int, kernel: int | None, pool: object, small: bool) -> ConvSpec:
+def conv_specs(
+    draw: st.DrawFn, in_channels: int, kernel: int | None, pool: object, small: bool, groups: int | None
+) -> ConvSpec:
     side = draw(st.sampled_from(KERNELS)) if kernel is None else kernel
     square = draw(st.integers(0, 3)) > 0
     sides = (side, side if square else draw(st.sampled_from((1, 2, 3))))
-    channels = draw(st.sampled_from(CHANNELS[:9] if small else CHANNELS))
+    channels = draw(st.sampled_from(CHANNELS[:9] if small else CHANNELS)) if groups is None else in_channels
     divisors = [g for g in (1, 2, 3, 5) if in_channels % g == 0 and channels % g == 0]
+    if groups is None:
+        groups = draw(st.sampled_from(divisors)) if draw(st.integers(0, 3)) == 0 else 1
     stride = draw(st.sampled_from(STRIDES))
     return ConvSpec(
         channels=channels,
@@ -85,25 +90,31 @@ def conv_specs(draw: st.DrawFn, in_channels: int, kernel: int | None, pool: obje
         padding_mode=draw(st.sampled_from(PADDING_MODES)),
         pool=draw(st.sampled_from(POOLS)) if pool == "any" else pool,  # type: ignore[arg-type]
         pool_first=draw(st.booleans()),
-        groups=draw(st.sampled_from(divisors)) if draw(st.integers(0, 3)) == 0 else 1,
+        groups=groups,
         bias=draw(st.integers(0, 3)) == 0,
     )
 
 
 @st.composite
 def specs(draw: st.DrawFn, kernel: int | None = None, pool: object = "any", small: bool = False) -> Spec:
-    """Random networks; `kernel` and `pool` fix those of the first convolution, `small` keeps channels to 64."""
+    """Random networks; `kernel` and `pool` fix those of the first convolution, `small` keeps channels to 64.
+
+    One in six, of those that are not small, has convolutions in groups of 64 channels only.
+    """
     reach = 3 if kernel is None else kernel
+    channels, groups = draw(st.sampled_from(CHANNELS[:4] if small else CHANNELS)), None
+    if not small and draw(st.integers(0, 5)) == 0:
+        channels, groups = draw(st.sampled_from(WHOLE_WORDS))
     image = (
         draw(st.integers(max(1, reach - 2), reach + 8)),
         draw(st.integers(max(1, reach - 2), reach + 8)),
-        draw(st.sampled_from(CHANNELS[:4] if small else CHANNELS)),
+        channels,
     )
     convs: list[ConvSpec] = []
     shape = image
     for index in range(draw(st.integers(0 if kernel is None else 1, 2))):
         first = index == 0
-        conv = draw(conv_specs(shape[2], kernel if first else None, pool if first else "any", small))
+        conv = draw(conv_specs(shape[2], kernel if first else None, pool if first else "any", small, groups))
         after = out_shape(shape, conv)
         if after is None and first and kernel is not None:
             conv = ConvSpec(**{**conv.__dict__, "stride": (1, 1), "padding": tuple(k // 2 for k in conv.kernel)})

@@ -14,7 +14,14 @@ from tests.data.layouts import write_mnist
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-EXPECTED = {"info": "28x28x1", "prune": "in the binary stages", "eval": "of 5", "run": "picture.png"}
+EXPECTED = {
+    "info": "28x28x1",
+    "prune": "in the binary stages",
+    "plan": "wrote digits.safetensors.plan.json",
+    "bench": "roofline",
+    "eval": "of 5",
+    "run": "picture.png",
+}
 BLOCKS = BLOCK.findall((ROOT / "README.md").read_text())
 
 

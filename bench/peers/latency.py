@@ -2,38 +2,46 @@
 
     python bench/peers/latency.py [--larq-python PYTHON] [--rounds 30]
 
-Larq Compute Engine needs its own environment, since it pins TensorFlow 2.13 and NumPy 1:
+Peers: PyTorch in float32 and bfloat16 and ONNX Runtime in float32 and 8-bit integers run the float network of the same
+topology (`twin.py`); Larq Compute Engine runs the binary one. This engine comes first, dense; then planned, with sorted
+channels, on random weights whose bits fire as those of trained networks (`networks.py`). Larq needs its own
+environment, since it pins TensorFlow 2.13 and NumPy 1:
 
     python3.11 -m venv larq-env
     larq-env/bin/pip install larq-compute-engine==0.16.0 larq==0.14.0 'tensorflow-cpu==2.13.*' 'numpy<2'
     python bench/peers/latency.py --larq-python larq-env/bin/python
 
-Needs the `train` extra. Weights are random (latency of the dense kernels does not depend on them); the ratio of a
-peer is the median over rounds of its round's median against this engine's in the same round. Writes results/peers.csv.
+Needs the `train` and `onnx` extras. Weights are random (latency of dense kernels does not depend on them); ratios
+are medians over rounds of a system's median against this engine's, dense, in the same round. Writes results/peers.csv.
 """
 
 import argparse
 import csv
+import itertools
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import torch
-from torch import nn
+from twin import IMAGE, INPUT, export_float, float_twin, quantize
 
-import o3bnn
-from o3bnn.train.networks import build
+from o3bnn.compiler.order import order_channels
+from o3bnn.engine import Engine, plan_engine
+from o3bnn.engine.planner import random_images
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from networks import network
 from provenance import RESULTS, provenance
 
-IMAGE = (32, 32, 3)
 Round = Callable[[int], list[float]]
+OWN_CALLS, PEER_CALLS = 50, 5  # a round of each takes some tens of milliseconds
 
 
 def timed(call: Callable[[], object]) -> Round:
@@ -50,21 +58,9 @@ def timed(call: Callable[[], object]) -> Round:
     return run
 
 
-def float_twin() -> nn.Sequential:
-    """The same topology with ordinary layers: what a user would run instead."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU()]
-    for before, after, pools in ((128, 128, 1), (128, 256, 0), (256, 256, 1), (256, 512, 0), (512, 512, 1)):
-        layers += [nn.Conv2d(before, after, 3, padding=1), *([nn.MaxPool2d(2)] if pools else [])]
-        layers += [nn.BatchNorm2d(after), nn.ReLU()]
-    layers.append(nn.Flatten())
-    for before, after in ((8192, 1024), (1024, 1024)):
-        layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(1024, 10)).eval()
-
-
 def torch_round(dtype: torch.dtype) -> Round:
     model = float_twin().to(dtype=dtype, memory_format=torch.channels_last)
-    image = torch.rand(1, 3, 32, 32).to(dtype=dtype, memory_format=torch.channels_last)
+    image = torch.rand(IMAGE).to(dtype=dtype, memory_format=torch.channels_last)
 
     def call() -> None:
         with torch.inference_mode():
@@ -73,12 +69,42 @@ def torch_round(dtype: torch.dtype) -> Round:
     return timed(call)
 
 
-def engine_round() -> tuple[str, Round]:
-    torch.manual_seed(0)
-    network = o3bnn.compile(build("vgg_like").eval(), image=IMAGE, name="vgg_like")
-    engine = o3bnn.Engine(network, threads=1, pruning="off")
-    image = np.random.default_rng(0).integers(0, 256, (1, *IMAGE), dtype=np.uint8)
-    return f"o3bnn {engine.isa}, dense", timed(lambda: engine.run(image))
+def onnx_rounds() -> dict[str, Round]:
+    """ONNX Runtime on one thread, all of its graph optimizations on."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"float32": Path(folder, "float.onnx"), "int8": Path(folder, "int8.onnx")}
+        export_float(files["float32"])
+        quantize(files["float32"], files["int8"])
+        sessions = {
+            kind: onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            for kind, path in files.items()
+        }
+    image = {INPUT: np.random.default_rng(0).random(IMAGE, dtype=np.float32)}
+    return {
+        f"onnxruntime {onnxruntime.__version__} {kind}": timed(lambda session=session: session.run(None, image))
+        for kind, session in sessions.items()
+    }
+
+
+def engine_rounds() -> dict[str, Round]:
+    """Dense first; then planned, on networks whose bits fire as those of plain and of regularized ones do."""
+    dense = Engine(network("vgg_like"), threads=1, pruning="off")
+    rounds = {f"o3bnn {dense.isa}, dense": engine_round(dense)}
+    for kind in ("plain", "regularized"):
+        found = network("vgg_like", kind)
+        images = random_images(found)
+        found = order_channels(found, images, lambda same, some: Engine(same).activations(some))
+        planned = Engine(found, threads=1, plan=plan_engine(found, images))
+        rounds[f"o3bnn {dense.isa}, channels sorted, planned, firing as {kind}"] = engine_round(planned)
+    return rounds
+
+
+def engine_round(engine: Engine) -> Round:
+    """Eight images in turn: what is pruned depends on them."""
+    images = itertools.cycle(random_images(engine.network)[:, None])
+    return timed(lambda: engine.run(next(images)))
 
 
 @contextmanager
@@ -106,25 +132,28 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with ExitStack() as stack:
-        own, own_round = engine_round()
-        rounds: dict[str, tuple[Round, int]] = {own: (own_round, 50)}
+        rounds: dict[str, tuple[Round, int]] = {name: (run, OWN_CALLS) for name, run in engine_rounds().items()}
         for dtype in (torch.float32, torch.bfloat16):
-            rounds[f"torch {torch.__version__} {str(dtype).removeprefix('torch.')}"] = (torch_round(dtype), 5)
+            name = f"torch {torch.__version__} {str(dtype).removeprefix('torch.')}"
+            rounds[name] = (torch_round(dtype), PEER_CALLS)
+        rounds |= {name: (run, PEER_CALLS) for name, run in onnx_rounds().items()}
         if options.larq_python:
             name, larq = stack.enter_context(larq_round(options.larq_python))
-            rounds[name] = (larq, 5)
+            rounds[name] = (larq, PEER_CALLS)
         medians: dict[str, list[float]] = {name: [] for name in rounds}
         for run, n in rounds.values():
             run(n)
         for _ in range(options.rounds):
             for name, (run, n) in rounds.items():
                 medians[name].append(statistics.median(run(n)))
-    write(own, medians, options.rounds)
+    write(medians, options.rounds)
 
 
-def write(own: str, medians: dict[str, list[float]], rounds: int) -> None:
+def write(medians: dict[str, list[float]], rounds: int) -> None:
+    own = next(iter(medians))
     fields = ["system", "network", "threads", "batch", "median_ms", "least_ms", "ratio_to_o3bnn", "rounds"]
     fields += ["scope", *(origin := provenance("python bench/peers/latency.py --larq-python PYTHON"))]
+    RESULTS.mkdir(exist_ok=True)
     with (RESULTS / "peers.csv").open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(fields)
@@ -133,7 +162,7 @@ def write(own: str, medians: dict[str, list[float]], rounds: int) -> None:
             figures = [f"{statistics.median(values):.4f}", f"{min(values):.4f}", f"{statistics.median(ratios):.2f}"]
             where = ["end-to-end, one image", *origin.values()]
             writer.writerow([name, "vgg_like", 1, 1, *figures, rounds, *where])
-            print(f"{name:45} median {figures[0]:>9} ms  least {figures[1]:>9} ms  {figures[2]:>7}x")
+            print(f"{name:62} median {figures[0]:>9} ms  least {figures[1]:>9} ms  {figures[2]:>7}x")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ Owned<T> array_of(std::vector<T>&& values, const std::vector<std::size_t>& shape
 /// What Python builds up, stage by stage.
 struct Builder {
     Config config;
+    int images = 1;
     std::vector<StagePlan> stages;
 };
 
@@ -73,8 +74,8 @@ void check_geometry(const StagePlan& s) {
                            s.pool_stride.rows, s.pool_stride.columns, s.groups, s.edge_words})
         require(between(size, 1, 1 << 24), "a size is out of range");
     require(s.top >= 0 && s.left >= 0 && between(s.planes, 1, 16), "padding or planes out of range");
-    require(std::int64_t{s.in_rows} * s.in_columns * s.in_channels <= 1 << 27, "the input map is too large");
-    require(std::int64_t{s.rows} * s.columns * s.channels <= 1 << 27, "the output map is too large");
+    require(std::int64_t{s.images} * s.in_rows * s.in_columns * s.in_channels <= 1 << 27, "the input map is too large");
+    require(std::int64_t{s.images} * s.rows * s.columns * s.channels <= 1 << 27, "the output map is too large");
     require(s.in_channels % s.groups == 0 && s.channels % s.groups == 0, "groups do not divide the channels");
     require(s.pool.rows <= s.rows && s.pool.columns <= s.columns, "the pool does not fit");
 }
@@ -92,6 +93,7 @@ void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::
     s.pool = {shape[3][0], shape[3][1]};
     s.pool_stride = {shape[4][0], shape[4][1]};
     s.groups = groups, s.planes = planes, s.edge_words = edge_words;
+    s.images = builder.images;
     s.output = flags[0], s.spilled_in = flags[1], s.spilled_out = flags[2], s.single = flags[3];
     check_geometry(s);
     require(!s.single || (s.windows() == 1 && s.positions() == 1 && planes == 1), "weights are used more than once");
@@ -113,13 +115,14 @@ void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::
     if (!builder.stages.empty()) {
         const StagePlan& last = builder.stages.back();
         require(!last.output && std::int64_t{last.windows()} * last.channels ==
-                                    std::int64_t{s.in_rows} * s.in_columns * s.in_channels,
+                                    std::int64_t{s.images} * s.in_rows * s.in_columns * s.in_channels,
                 "the stage does not fit its input");
     }
     builder.stages.push_back(std::move(s));
 }
 
-void add_pass(Builder& builder, int groups, const Array<const int, 2>& channels, bool resident, int strip) {
+void add_pass(Builder& builder, int groups, const Array<const int, 2>& channels, bool resident, int strip,
+              int neuron_map_rows) {
     require(!builder.stages.empty(), "a pass needs a stage");
     StagePlan& stage = builder.stages.back();
     PassPlan pass;
@@ -129,7 +132,8 @@ void add_pass(Builder& builder, int groups, const Array<const int, 2>& channels,
     pass.channels = copy_of(channels);
     pass.resident = resident;
     pass.strip = strip;
-    require(strip >= 0 && (strip == 0) == stage.overlaps(), "a strip is needed unless pools overlap");
+    pass.neuron_map_rows = neuron_map_rows;
+    require(strip >= 1 && neuron_map_rows >= 0, "strip or neuron map out of range");
     require(
         groups >= 1 && pass.lanes >= 1 && pass.slots >= 1 && std::int64_t{groups} * pass.lanes <= builder.config.pes,
         "groups and lanes do not fit the PEs");
@@ -174,9 +178,9 @@ nb::tuple run(const Builder& builder, const Array<const std::uint16_t, 1>& image
               std::size_t limit) {
     require(!builder.stages.empty() && builder.stages.back().output, "there is no output stage");
     const StagePlan& stage = builder.stages.front();
-    require(image.size() == static_cast<std::size_t>(stage.in_rows) * static_cast<std::size_t>(stage.in_columns) *
-                                static_cast<std::size_t>(stage.in_channels),
-            "the image has another size");
+    const auto pixels_of_all = static_cast<std::size_t>(builder.images) * static_cast<std::size_t>(stage.in_rows) *
+                               static_cast<std::size_t>(stage.in_columns) * static_cast<std::size_t>(stage.in_channels);
+    require(image.size() == pixels_of_all, "the image has another size");
     const Map pixels = copy_of(image);
     Result result;
     {
@@ -209,11 +213,15 @@ NB_MODULE(_simulator, m) {
         .def(
             "__init__",
             [](Builder* b, const std::array<int, 8>& sizes, const std::array<bool, 5>& switches,
-               const std::array<int, 4>& memory) { new (b) Builder{make_config(sizes, switches, memory), {}}; },
-            "sizes"_a, "switches"_a, "memory"_a)
+               const std::array<int, 4>& memory, int images) {
+                require(between(images, 1, 1 << 10), "images out of range");
+                new (b) Builder{make_config(sizes, switches, memory), images, {}};
+            },
+            "sizes"_a, "switches"_a, "memory"_a, "images"_a)
         .def("add_stage", &add_stage, nb::kw_only(), "in_shape"_a, "conv_shape"_a, "shape"_a, "groups"_a, "planes"_a,
              "edge_words"_a, "flags"_a, "weights"_a.noconvert(), "exists"_a.noconvert(), "thresholds"_a.noconvert(),
              "decisive"_a.noconvert(), "class_map"_a.noconvert())
-        .def("add_pass", &add_pass, nb::kw_only(), "groups"_a, "channels"_a.noconvert(), "resident"_a, "strip"_a)
+        .def("add_pass", &add_pass, nb::kw_only(), "groups"_a, "channels"_a.noconvert(), "resident"_a, "strip"_a,
+             "neuron_map_rows"_a)
         .def("run", &run, nb::kw_only(), "image"_a.noconvert(), "first"_a, "last"_a, "limit"_a);
 }

@@ -28,7 +28,10 @@ struct PassPlan {
     int groups = 0, lanes = 0, slots = 0;
     std::vector<int> channels;  ///< [lanes][slots], -1 where a lane has fewer
     bool resident = true;
-    int strip = 0;  ///< T5: windows that a group takes at once; 0 where pools overlap: one contiguous chunk a group
+    int strip = 0;  ///< T5: windows that a group takes at once
+    int neuron_map_rows = 0;  ///< T5: rows of neurons whose bits all strips see; 0: strips share nothing
+
+    bool shared() const { return neuron_map_rows > 0; }
 };
 
 struct Extent {
@@ -40,6 +43,7 @@ struct StagePlan {
     int in_rows = 0, in_columns = 0, in_channels = 0, rows = 0, columns = 0, channels = 0;
     Extent kernel, stride, pool, pool_stride;
     int top = 0, left = 0, groups = 1, planes = 1, edge_words = 0;
+    int images = 1;                                ///< T28: of the batch
     bool output = false;                           ///< sums rather than bits
     bool single = false;                           ///< every weight is used once, and every word exists
     bool spilled_in = false, spilled_out = false;  ///< its maps live in DRAM
@@ -52,7 +56,8 @@ struct StagePlan {
 
     int out_rows() const { return (rows - pool.rows) / pool_stride.rows + 1; }
     int out_columns() const { return (columns - pool.columns) / pool_stride.columns + 1; }
-    int windows() const { return out_rows() * out_columns(); }
+    int image_windows() const { return out_rows() * out_columns(); }
+    int windows() const { return images * image_windows(); }
     int positions() const { return pool.rows * pool.columns; }
     bool overlaps() const { return pool_stride.rows < pool.rows || pool_stride.columns < pool.columns; }
 };

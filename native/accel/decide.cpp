@@ -10,13 +10,10 @@ bool Decide::operate(Pe& pe, Cycle now) {
         progress = true;
         retire_neuron(pe, n);
         if (n.dead) continue;
-        if (n.in_station) {
-            release(pe, n);
-            if (state_.config.lockstep) --state_.groups[static_cast<std::size_t>(pe.group)].step.running;
-        }
+        if (n.in_station) release(state_, pe, n);
         state_.record(now, Event::decide, pe, n, n.value.bit);
         account(pe, n);
-        scoreboard_.known(pe, n, n.value.bit, now);
+        scoreboard_.known(pe, n.place, n.value.bit, now);
     }
     return progress;
 }
@@ -24,21 +21,23 @@ bool Decide::operate(Pe& pe, Cycle now) {
 void Decide::account(const Pe& pe, const Neuron& n) {
     Counters& c = state_.counters;
     const StagePlan& plan = state_.layer.plan();
-    const int channel = state_.channel(pe, n.slot);
-    c.overrun_words += n.issued - n.value.decided_at;
-    c.wasted += state_.layer.edges_after(n.border, n.issued) - n.value.decided_edges;
-    if (plan.output) {
-        const std::int64_t score = n.value.scores[static_cast<std::size_t>(n.value.words)];
-        state_.sums[static_cast<std::size_t>(channel)] = 2 * score - n.value.edges;
+    const int channel = state_.channel(pe, n.place.slot);
+    if (n.issued > n.value.decided_at) {
+        c.overrun_words += n.issued - n.value.decided_at;
+        c.wasted += state_.layer.edges_after(n.border, n.issued) - n.value.decided_edges;
     }
-    std::uint8_t& claimed =
-        state_.claimed[static_cast<std::size_t>((n.row * plan.columns + n.column) * plan.channels + channel)];
-    if (claimed) {  // T5: a neuron that two groups read
+    if (plan.output) {
+        const auto sum = static_cast<std::size_t>(n.place.row * plan.channels + channel);
+        state_.sums[sum] = 2 * n.value.score - n.value.edges;
+    }
+    const std::size_t index = state_.neuron(n.place.row, n.place.column, channel);
+    if (state_.known[index] >= kDecidedNow) {  // T5: a neuron that another strip has evaluated meanwhile
         c.halo_words += n.value.decided_at;
         c.wasted += n.value.decided_edges;
         return;
     }
-    claimed = 1;
+    state_.known[index] = kDecidedNow;
+    state_.tell(pe, n.place, n.value.bit ? kKnownFired : kKnownSilent);
     ++c.neurons;
     c.useful_words += n.value.decided_at;
     c.channel_words[static_cast<std::size_t>(channel)] += n.value.decided_at;

@@ -7,64 +7,79 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-int first_set(const std::vector<Word>& bits) {
-    for (std::size_t limb = 0; limb < bits.size(); ++limb)
-        if (bits[limb] != 0) return static_cast<int>(limb) * 64 + std::countr_zero(bits[limb]);
-    return -1;
+/// Visits the set bits in order, until visit(bit) returns true; whether it did.
+template <class Visit>
+bool any_set(const Word* bits, std::size_t limbs, Visit visit) {
+    for (std::size_t limb = 0; limb < limbs; ++limb)
+        for (Word left = bits[limb]; left != 0; left &= left - 1)
+            if (visit(static_cast<int>(limb) * 64 + std::countr_zero(left))) return true;
+    return false;
 }
 
 }  // namespace
 
 bool Dispatch::operate(Pe& pe, Cycle now) {
-    if (now < pe.bounds_until) return true;  // the bounds unit is at work
+    if (now < pe.bounds_until) {
+        state_.busy_until = std::max(state_.busy_until, pe.bounds_until);
+        return true;
+    }
     if (static_cast<int>(pe.stations.size()) >= state_.config.stations) return false;
-    Group& g = state_.groups[at(pe.group)];
+    Group& g = state_.group(pe);
     const int last = state_.last_active(g);
+    bool elsewhere = false;
     for (int w = g.oldest; w < last; ++w) {
-        const int slot = first_set(pe.available[state_.ring(w)]);
-        if (slot >= 0) return start_next(pe, g, w, slot, false, now);
+        const auto dispatch = [&](int slot) { return start_next(pe, g, w, slot, false, now); };
+        const bool done = any_set(state_.available(pe, w), state_.limbs, dispatch);
+        if (done) return true;
+        elsewhere |= any_set(state_.available(pe, w), state_.limbs, [](int) { return true; });
     }
-    if (!state_.config.speculate || pe.issued) return false;
+    if (!state_.config.speculate || pe.issued) return elsewhere;
     for (int w = g.oldest; w < last; ++w) {
-        const int slot = first_set(pe.pending[state_.ring(w)]);
-        if (slot >= 0) return start_next(pe, g, w, slot, true, now);
+        const auto dispatch = [&](int slot) { return start_next(pe, g, w, slot, true, now); };
+        if (any_set(state_.pending(pe, w), state_.limbs, dispatch)) return true;
+        elsewhere |= any_set(state_.pending(pe, w), state_.limbs, [](int) { return true; });
     }
-    return false;
+    return elsewhere;
 }
 
-/// Dispatches the first unvisited neuron of a pair that has one.
+/// Dispatches the first unvisited neuron of a pair that has one, or takes its bit over; false where another strip
+/// evaluates it (T5).
 bool Dispatch::start_next(Pe& pe, Group& g, int window, int slot, bool speculative, Cycle now) {
     const StagePlan& plan = state_.layer.plan();
-    const int row = state_.window_row(g, window), column = state_.window_column(g, window);
+    Slot& ring = g.ring[state_.ring(window)];
+    Place place{ring.strip, window, ring.row, ring.column, slot};
     int position = 0;
-    while (state_.status(g, pe, row + position / plan.pool.columns, column + position % plan.pool.columns, slot) !=
-           kUnvisited)
+    while (state_.status(*ring.strip, pe, place.row, place.column, slot) != kUnvisited) {
         ++position;
-    start(pe, g, window, position, slot, speculative, now);
+        place.row = ring.row + position / plan.pool.columns;
+        place.column = ring.column + position % plan.pool.columns;
+    }
+    if (scoreboard_.in_flight_elsewhere(pe, place)) return false;
+    if (!scoreboard_.take_over(pe, place, now)) start(pe, place, position, speculative, now);
     return true;
 }
 
 /// Returns whether the neuron took a station.
-bool Dispatch::start(Pe& pe, Group& g, int window, int position, int slot, bool speculative, Cycle now) {
+bool Dispatch::start(Pe& pe, const Place& place, int position, bool speculative, Cycle now) {
     const StagePlan& plan = state_.layer.plan();
-    Neuron& n = pe.pool[at(pe.idle.back())];
+    const int index = pe.idle.back();
+    Neuron& n = pe.pool[at(index)];
     pe.idle.pop_back();
+    n.place = place;
     n.active = true;
     n.queued = n.dead = false;
     n.speculative = speculative;
-    n.window = window;
     n.position = position;
-    n.row = state_.window_row(g, window) + position / plan.pool.columns;
-    n.column = state_.window_column(g, window) + position % plan.pool.columns;
-    n.border = state_.layer.border(n.row, n.column);
-    n.slot = slot;
-    n.issued = n.known = 0;
+    n.border = state_.layer.border(place.row, place.column);
+    n.issued = 0;
+    n.ready_at = 0;
     n.id = state_.next_neuron++;
-    state_.layer.evaluate(g.ring[state_.ring(window)].patch, position, state_.channel(pe, slot), n.value);
+    const Slot& ring = state_.group(pe).ring[state_.ring(place.window)];
+    state_.layer.evaluate(ring.patch, position, state_.channel(pe, place.slot), state_.scratch, n.value);
     state_.record(now, Event::dispatch, pe, n, speculative);
+    state_.tell(pe, place, kInFlight);
     if (state_.config.prune && state_.config.sharp && !plan.output)
         pe.bounds_until = now + (n.value.words + state_.config.bounds_words - 1) / state_.config.bounds_words;
-    const int index = static_cast<int>(&n - pe.pool.data());
     n.in_station = n.value.decided_at > 0;
     if (n.in_station) {
         pe.stations.push_back(index);
@@ -88,11 +103,18 @@ bool Dispatch::advance(Step& step, int positions, int slots) {
 
 /// T16: goes on to the next step that has work, once the last one has ended everywhere.
 bool Dispatch::operate(Group& g, Cycle now) {
-    Pe* const first = &state_.pes[at(g.index * state_.plan.lanes)];
+    Pe* const first = state_.first_pe(g);
+    const bool ended = g.step.running > 0 && g.step.running == g.step.released;
+    g.step.running -= g.step.released;
+    g.step.released = 0;
     if (g.step.running > 0) return false;
-    for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe)
-        if (now < pe->bounds_until) return true;
-    advance_oldest(state_, g);
+    if (ended) state_.wake_group(g, now);
+    for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe) {
+        if (now >= pe->bounds_until) continue;
+        state_.busy_until = std::max(state_.busy_until, pe->bounds_until);
+        return true;
+    }
+    if (advance_oldest(state_, g)) state_.wake_group(g, now);
     Step next = g.step;
     if (next.slot < 0) next.slot = 0;
     while (next.window < state_.last_active(g)) {
@@ -114,30 +136,36 @@ bool Dispatch::operate(Group& g, Cycle now) {
     return moved;
 }
 
+bool Dispatch::has_work(Group& g, const Pe& pe, const Place& place) {
+    return place.slot < pe.channels && state_.settled(g, pe, place.window, place.slot) == kOpen &&
+           state_.status(*place.strip, pe, place.row, place.column, place.slot) == kUnvisited;
+}
+
 /// Dispatches the neurons of the step at hand.
 Dispatch::StepResult Dispatch::start_step(Group& g, Cycle now) {
     const StagePlan& plan = state_.layer.plan();
     const Step step = g.step;
-    Pe* const first = &state_.pes[at(g.index * state_.plan.lanes)];
-    const int row = state_.window_row(g, step.window) + step.position / plan.pool.columns;
-    const int column = state_.window_column(g, step.window) + step.position % plan.pool.columns;
-    const auto has_work = [&](const Pe& pe) {
-        return step.slot < pe.channels && state_.settled(g, pe, step.window, step.slot) == kOpen &&
-               state_.status(g, pe, row, column, step.slot) == kUnvisited;
-    };
+    const Slot& ring = g.ring[state_.ring(step.window)];
+    const Place place{ring.strip, step.window, ring.row + step.position / plan.pool.columns,
+                      ring.column + step.position % plan.pool.columns, step.slot};
+    Pe* const first = state_.first_pe(g);
     bool any = false;
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe) {
-        if (!has_work(*pe)) continue;
+        if (!has_work(g, *pe, place) || scoreboard_.take_over(*pe, place, now)) continue;
         any = true;
         const Word bit = Word{1} << (step.slot % 64);
-        const bool in_flight = (pe->pending[state_.ring(step.window)][at(step.slot / 64)] & bit) != 0;
+        const bool in_flight = (state_.pending(*pe, step.window)[step.slot / 64] & bit) != 0;
         if (in_flight && state_.config.prune && !plan.output) return StepResult::waits;
     }
     if (!any) return StepResult::empty;
     int running = 0;
-    for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe)
-        if (has_work(*pe)) running += start(*pe, g, step.window, step.position, step.slot, false, now) ? 1 : 0;
+    for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe) {
+        if (!has_work(g, *pe, place)) continue;
+        catch_up(state_, *pe, now + 1);
+        running += start(*pe, place, step.position, false, now) ? 1 : 0;
+    }
     g.step.running = running;
+    state_.wake_group(g, now);
     return StepResult::started;
 }
 

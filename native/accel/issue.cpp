@@ -1,71 +1,79 @@
 #include "accel/units.hpp"
 
 namespace o3bnn::accel {
+namespace {
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+}  // namespace
 
 bool Issue::operate(Pe& pe, Cycle now) {
-    bool starved = false;
-    Neuron* const chosen = select(pe, now, starved);
-    pe.issued = chosen != nullptr;
+    Selection found = select(pe, now);
+    pe.issued = found.neuron != nullptr;
+    pe.running = -1;
     state_.counters.station_cycles += static_cast<std::int64_t>(pe.stations.size());
-    if (chosen == nullptr) {
-        ++state_.counters.stalls[static_cast<std::size_t>(reason(pe, starved))];
+    sleep_until_ = found.retry;
+    if (found.neuron == nullptr) {
+        pe.stall = reason(pe, found.starved);
+        ++state_.counters.stalls[pe.stall];
         return false;
     }
-    execute(pe, *chosen, now);
+    execute(pe, *found.neuron, now);
     return true;
 }
 
-/// The station to issue from; `starved` where one lacks its weights.
-Neuron* Issue::select(Pe& pe, Cycle now, bool& starved) {
-    Neuron *best = nullptr, *after = nullptr, *waiting = nullptr;
+/// The station to issue from.
+Issue::Selection Issue::select(Pe& pe, Cycle now) const {
+    Selection found;
+    Neuron *after = nullptr, *waiting = nullptr;
     for (const int s : pe.stations) {
-        Neuron& n = pe.pool[static_cast<std::size_t>(s)];
-        if (!state_.plan.resident &&
-            !state_.weights.arrived(state_.pass, pe.lane, n.slot, state_.layer.word_index(n.border, n.issued))) {
-            starved = true;
+        Neuron& n = pe.pool[at(s)];
+        if (!arrived(pe, n, n.issued)) {
+            found.starved = true;
             continue;
         }
-        if (!n.speculative && ready(n, now)) {
-            if (best == nullptr) best = &n;
+        if (!n.speculative && n.ready_at <= now) {
+            if (found.neuron == nullptr) found.neuron = &n;
             if (after == nullptr && n.id > pe.last_issued) after = &n;
             if (!state_.config.round_robin) break;
-        } else if (waiting == nullptr) {
-            waiting = &n;
+        } else {
+            if (waiting == nullptr) waiting = &n;
+            if (!n.speculative) found.retry = std::min(found.retry, n.ready_at);
         }
     }
-    if (state_.config.round_robin && after != nullptr) return after;
-    if (best != nullptr) return best;
-    return state_.config.speculate ? waiting : nullptr;
+    if (state_.config.round_robin && after != nullptr) found.neuron = after;
+    if (found.neuron == nullptr && state_.config.speculate) found.neuron = waiting;
+    return found;
 }
 
-bool Issue::ready(Neuron& n, Cycle now) const {
-    const auto age = [&] {
-        return static_cast<std::uint32_t>(now) - n.times[static_cast<std::size_t>(n.known % kIssueRing)];
-    };
-    while (n.known < n.issued && age() >= static_cast<std::uint32_t>(state_.config.latency)) ++n.known;
-    if (n.known == n.issued || !state_.config.prune || state_.layer.plan().output) return true;
-    return n.issued <= n.value.decided_at && !n.value.may_decide(n.known, n.issued);
+/// T24: whether the weights of a neuron's word are here.
+bool Issue::arrived(const Pe& pe, const Neuron& n, int word) const {
+    return state_.plan.resident ||
+           state_.weights.arrived(state_.pass, pe.lane, n.place.slot, state_.layer.word_index(n.border, word));
 }
 
 void Issue::execute(Pe& pe, Neuron& n, Cycle now) {
-    n.times[static_cast<std::size_t>(n.issued % kIssueRing)] = static_cast<std::uint32_t>(now);
+    n.times[at(n.issued % kIssueRing)] = static_cast<std::uint32_t>(now);
     ++n.issued;
+    n.update_ready(now, state_.config.latency);
     pe.last_issued = n.id;
-    state_.weights.issued(state_.pass, pe.index, pe.lane, n.slot);
+    state_.weights.issued(state_.pass, pe.index, pe.lane, n.place.slot);
     state_.record(now, Event::issue, pe, n, n.issued - 1);
     if (n.issued == n.value.decided_at) {
         pe.pipe.push_back({now + state_.config.latency, static_cast<int>(&n - pe.pool.data())});
         n.queued = true;
     }
-    if (n.issued < n.value.words) return;
-    release(pe, n);
-    if (state_.config.lockstep) --state_.groups[static_cast<std::size_t>(pe.group)].step.running;
-    scoreboard_.moved(pe, n, kInPipe);
+    if (n.issued == n.value.words) {
+        release(state_, pe, n);
+        scoreboard_.moved(pe, n, kInPipe);
+        return;
+    }
+    pe.running = static_cast<int>(&n - pe.pool.data());
 }
 
 /// Why a PE issues nothing: the first that applies in the table of docs/timing.md.
-Stall Issue::reason(const Pe& pe, bool starved) const {
-    const Group& g = state_.groups[static_cast<std::size_t>(pe.group)];
+Stall Issue::reason(Pe& pe, bool starved) {
+    const Group& g = state_.group(pe);
     if (pe.channels == 0) return kUnmapped;
     if (starved) return kWeights;
     if (!pe.stations.empty()) return kDecision;
@@ -75,7 +83,8 @@ Stall Issue::reason(const Pe& pe, bool starved) const {
     bool available = false;
     for (int w = g.oldest; w < last; ++w) {
         left += pe.left[state_.ring(w)];
-        for (const Word bits : pe.available[state_.ring(w)]) available |= bits != 0;
+        const Word* const bits = state_.available(pe, w);
+        available |= std::any_of(bits, bits + state_.limbs, [](Word word) { return word != 0; });
     }
     if (left > 0) return available ? (state_.config.lockstep && !pe.pipe.empty() ? kDecision : kDispatch) : kDecision;
     const bool more = !state_.exhausted(g);
@@ -83,6 +92,27 @@ Stall Issue::reason(const Pe& pe, bool starved) const {
         return g.remaining < 0 && g.oldest < g.loaded ? kImbalance : kWindow;
     if (more || g.oldest + state_.config.depth < g.loaded) return kImbalance;
     return pe.pipe.empty() ? kDrain : kDecision;
+}
+
+/// First cycle after `now` in which anything but the next word of the running neuron, or the same stall, can happen in
+/// a PE by itself. `dispatched`: whether the PE may dispatch in the next cycle.
+Cycle Issue::next_event(const Pe& pe, Cycle now, bool dispatched) const {
+    const Cycle next = now + 1;
+    if (dispatched || state_.trace.limit > 0) return next;
+    Cycle event = std::min(sleep_until_, pe.pipe.empty() ? kNever : pe.pipe.front().time);
+    if (pe.running >= 0) event = std::min(event, next + run_length(pe, pe.pool[at(pe.running)]));
+    else if (pe.issued) return next;
+    return std::max(event, next);
+}
+
+/// Cycles for which a neuron that has just issued goes on issuing, whatever else is in the PE's stations.
+int Issue::run_length(const Pe& pe, const Neuron& n) const {
+    if (n.speculative || (state_.config.round_robin && pe.stations.size() > 1)) return 0;
+    const int last = std::min({n.value.back_to_back, n.value.decided_at - 1, n.value.words - 1});
+    if (last <= n.issued) return 0;
+    const bool here = state_.plan.resident || (!state_.layer.plan().single &&
+                                               state_.weights.complete(state_.pass, pe.lane, n.place.slot));
+    return here ? last - n.issued : 0;
 }
 
 }  // namespace o3bnn::accel

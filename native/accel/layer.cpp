@@ -28,6 +28,14 @@ int popcount_masked(const Word* words, const Word* mask, int limbs) {
     return count;
 }
 
+/// Edges of one word that match; inlined, so that it takes its caller's instruction set.
+[[gnu::always_inline]] inline int matches(const Word* x, const Word* w, const Word* exists, int limbs) {
+    if (limbs == 1) return std::popcount(~(*x ^ *w) & *exists);
+    int count = 0;
+    for (int limb = 0; limb < limbs; ++limb) count += std::popcount(~(x[limb] ^ w[limb]) & exists[limb]);
+    return count;
+}
+
 std::vector<std::uint8_t> read_by_windows(int size, int count, int pool, int stride) {
     std::vector<std::uint8_t> read(at(size), 0);
     for (int window = 0; window < count; ++window)
@@ -75,8 +83,9 @@ int Layer::constant(int border, int channel) const {
 }
 
 void Layer::gather(const Map& map, int window, Patch& patch) const {
-    const int row = window / plan_.out_columns() * plan_.pool_stride.rows;
-    const int column = window % plan_.out_columns() * plan_.pool_stride.columns;
+    const int row = window_row_in_image(window), column = window_column(window);
+    const std::uint16_t* const image =
+        &map[at(window / plan_.image_windows()) * at(plan_.in_rows * plan_.in_columns * plan_.in_channels)];
     const int size = plan_.planes * plan_.edge_words * config_.limbs();
     patch.bits.assign(at(plan_.positions() * plan_.groups * size), 0);
     patch.classes.resize(at(plan_.positions()));
@@ -84,11 +93,11 @@ void Layer::gather(const Map& map, int window, Patch& patch) const {
         const int y = row + p / plan_.pool.columns, x = column + p % plan_.pool.columns;
         patch.classes[at(p)] = border(y, x);
         for (int g = 0; g < plan_.groups; ++g)
-            gather_position(map, y, x, g, &patch.bits[at((p * plan_.groups + g) * size)]);
+            gather_position(image, y, x, g, &patch.bits[at((p * plan_.groups + g) * size)]);
     }
 }
 
-void Layer::gather_position(const Map& map, int row, int column, int group, Word* bits) const {
+void Layer::gather_position(const std::uint16_t* image, int row, int column, int group, Word* bits) const {
     const int depth = plan_.in_channels / plan_.groups, limbs = config_.limbs();
     const std::size_t plane_size = at(plan_.edge_words * limbs);
     for (int ky = 0; ky < plan_.kernel.rows; ++ky) {
@@ -97,7 +106,7 @@ void Layer::gather_position(const Map& map, int row, int column, int group, Word
         for (int kx = 0; kx < plan_.kernel.columns; ++kx) {
             const int x = column * plan_.stride.columns - plan_.left + kx;
             if (x < 0 || x >= plan_.in_columns) continue;
-            const std::uint16_t* pixel = &map[at((y * plan_.in_columns + x) * plan_.in_channels + group * depth)];
+            const std::uint16_t* pixel = &image[at((y * plan_.in_columns + x) * plan_.in_channels + group * depth)];
             int edge = (ky * plan_.kernel.columns + kx) * depth;
             for (int c = 0; c < depth; ++c, ++edge) {
                 const std::size_t limb = at(edge / config_.word * limbs + edge % config_.word / 64);
@@ -111,66 +120,62 @@ void Layer::gather_position(const Map& map, int row, int column, int group, Word
     }
 }
 
-int Layer::matches(const Word* x, const Word* w, int border, int k) const {
-    const int limbs = config_.limbs();
-    const Word* exists = &plan_.exists[at((border * plan_.edge_words + k) * limbs)];
-    if (limbs == 1) return std::popcount(~(x[k] ^ w[k]) & *exists);
-    int count = 0;
-    for (int limb = 0; limb < limbs; ++limb)
-        count += std::popcount(~(x[k * limbs + limb] ^ w[k * limbs + limb]) & exists[limb]);
-    return count;
-}
-
-void Layer::sharp_bounds(const Word* x, const Word* w, int border, Evaluation& result) const {
+Layer::Bounds Layer::sharp_bounds(const Word* x, const Word* w, int border, Scratch& scratch) const {
     const Border& b = classes_[at(border)];
-    const int limbs = config_.limbs(), count = static_cast<int>(b.index.size());
-    result.low.assign(at(result.words + 1), 0);
-    result.high.assign(at(result.words + 1), 0);
-    for (int q = result.words - 1; q >= 0; --q) {
+    const int limbs = config_.limbs(), count = static_cast<int>(b.index.size()), words = count * plan_.planes;
+    scratch.low.assign(at(words + 1), 0);
+    scratch.high.assign(at(words + 1), 0);
+    for (int q = words - 1; q >= 0; --q) {
         const int k = b.index[at(q % count)], plane = q / count;
         const Word* exists = &plan_.exists[at((border * plan_.edge_words + k) * limbs)];
         const int ones = popcount_masked(x + (plane * plan_.edge_words + k) * limbs, exists, limbs);
         const int positive = popcount_masked(w + k * limbs, exists, limbs);
         const int size = popcount(exists, limbs), shift = plan_.planes - 1 - plane;
-        result.low[at(q)] = result.low[at(q + 1)] + (std::int64_t{std::abs(ones + positive - size)} << shift);
-        result.high[at(q)] = result.high[at(q + 1)] + (std::int64_t{size - std::abs(ones - positive)} << shift);
+        scratch.low[at(q)] = scratch.low[at(q + 1)] + (std::int64_t{std::abs(ones + positive - size)} << shift);
+        scratch.high[at(q)] = scratch.high[at(q + 1)] + (std::int64_t{size - std::abs(ones - positive)} << shift);
     }
-    result.most = result.high.data();
-    result.least = result.low.data();
+    return {scratch.high.data(), scratch.low.data(), 0};
 }
 
-POPCNT_CLONES void Layer::evaluate(const Patch& patch, int position, int channel, Evaluation& result) const {
+POPCNT_CLONES void Layer::evaluate(const Patch& patch, int position, int channel, Scratch& scratch,
+                                   Evaluation& result) const {
     const int limbs = config_.limbs(), plane_size = plan_.edge_words * limbs;
     const int border = patch.classes[at(position)], group = channel / (plan_.channels / plan_.groups);
     const Word* x = &patch.bits[at((position * plan_.groups + group) * plan_.planes * plane_size)];
-    const Word* w = &plan_.weights[at(channel * plane_size)];
+    const Word* const w = &plan_.weights[at(channel * plane_size)];
+    const Word* const exists = &plan_.exists[at(border * plane_size)];
     const Border& b = classes_[at(border)];
     const int count = static_cast<int>(b.index.size());
     const bool prune = config_.prune && !plan_.output;
     result.words = count * plan_.planes;
-    result.threshold = plan_.thresholds[at(border * plan_.channels + channel)];
     result.edges = b.edges.back();
-    result.most = b.most.data();
-    result.least = zeros_.data();
-    if (prune && config_.sharp) sharp_bounds(x, w, border, result);
-    if (result.scores.size() < at(result.words + 1)) result.scores.resize(at(result.words + 1));
-    result.scores[0] = 0;
-    const std::int64_t *const most = result.most, *const least = result.least;
-    const std::int64_t threshold = result.threshold;
-    std::int64_t score = 0;
-    int q = 0;
-    bool decided = prune && (least[0] >= threshold || most[0] < threshold);
-    for (int plane = 0; plane < plan_.planes && !decided; ++plane) {
-        const Word* bits = x + plane * plane_size;
+    Bounds bounds{b.most.data(), zeros_.data(), 0};
+    if (prune && config_.sharp) bounds = sharp_bounds(x, w, border, scratch);
+    bounds.threshold = plan_.thresholds[at(border * plan_.channels + channel)];
+    scratch.scores.resize(at(max_words_ + 1));
+    result.waits.resize(at(max_words_));
+    std::int64_t* const scores = scratch.scores.data();
+    std::int64_t score = scores[0] = 0;
+    int q = 0, known = 0, back_to_back = 0;
+    bool decided = prune && bounds.decide(0, 0);
+    for (int plane = 0; plane < plan_.planes && !decided; ++plane, x += plane_size) {
         for (int i = 0; i < count && !decided; ++i) {
-            score += std::int64_t{matches(bits, w, border, b.index[at(i)])} << (plan_.planes - 1 - plane);
-            result.scores[at(++q)] = score;
-            decided = prune && (score + least[q] >= threshold || score + most[q] < threshold);
+            if (prune) {
+                while (known < q && bounds.may_decide(scores[known], known, q)) ++known;
+                result.waits[at(q)] = static_cast<std::uint8_t>(std::min(q - known, 255));
+                back_to_back += back_to_back == q && (known == 0 || q - known >= config_.latency - 1);
+            }
+            const int k = b.index[at(i)] * limbs;
+            score += std::int64_t{matches(x + k, w + k, exists + k, limbs)} << (plan_.planes - 1 - plane);
+            scores[++q] = score;
+            decided = prune && bounds.decide(score, q);
         }
     }
     result.decided_at = q;
+    result.back_to_back = prune ? back_to_back : result.words;
     result.decided_edges = b.edges[at(q)];
-    result.bit = score + result.least[q] >= result.threshold;
+    result.score = score;
+    result.bit = score + bounds.least[q] >= bounds.threshold;
 }
 
 Layer::Span Layer::input_columns(int window) const {
@@ -180,7 +185,7 @@ Layer::Span Layer::input_columns(int window) const {
 }
 
 int Layer::column_words(int window, int column) const {
-    const int row = window / plan_.out_columns() * plan_.pool_stride.rows;
+    const int row = window_row_in_image(window);
     if (aligned()) {
         const int first = row * plan_.stride.rows - plan_.top;
         const int size = (plan_.pool.rows - 1) * plan_.stride.rows + plan_.kernel.rows;

@@ -5,7 +5,7 @@
 
 namespace o3bnn::accel {
 
-/// A stage's operand or result, [rows][columns][channels]: bits, or the unsigned integers of T2.
+/// A stage's operand or result, [images][rows][columns][channels]: bits, or the unsigned integers of T2.
 using Map = std::vector<std::uint16_t>;
 
 /// The operand of a window's neurons: [positions][groups][planes][edge words][limbs], and each position's border class.
@@ -18,19 +18,17 @@ struct Patch {
 /// included.
 struct Evaluation {
     int words = 0, decided_at = 0;
+    int back_to_back = 0;  ///< T8: words before this one are always ready
     bool bit = false;
-    std::int64_t threshold = 0, edges = 0, decided_edges = 0;
-    std::vector<std::int64_t> scores;     ///< after 0 .. decided_at words
-    std::vector<std::int64_t> low, high;  ///< bounds of what remains after 0 .. words words (sharp bounds)
-    const std::int64_t* most = nullptr;   ///< the upper bounds in use
-    const std::int64_t* least = nullptr;
+    std::int64_t score = 0;  ///< of the words that were evaluated
+    std::int64_t edges = 0, decided_edges = 0;
+    /// T8: word q < decided_at is ready once all but waits[q] of the words before it are known.
+    std::vector<std::uint8_t> waits;
+};
 
-    /// T8: whether the words known + 1 .. issued might decide, whatever they hold.
-    bool may_decide(int known, int issued) const {
-        const std::int64_t score = scores[static_cast<std::size_t>(known)];
-        return score + most[known] - most[issued] + least[issued] >= threshold ||
-               score + least[known] - least[issued] + most[issued] < threshold;
-    }
+/// Memory of `Layer::evaluate`: scores and bounds after 0, 1, ... words.
+struct Scratch {
+    std::vector<std::int64_t> scores, low, high;
 };
 
 class Layer {
@@ -43,7 +41,7 @@ class Layer {
     void gather(const Map& map, int window, Patch& patch) const;
 
     /// Evaluates a neuron: to its decision where `prune`, else all of it.
-    void evaluate(const Patch& patch, int position, int channel, Evaluation& result) const;
+    void evaluate(const Patch& patch, int position, int channel, Scratch& scratch, Evaluation& result) const;
 
     /// Edges (plane edges) and words of a neuron of a border class.
     std::int64_t edges(int border) const { return classes_[static_cast<std::size_t>(border)].edges.back(); }
@@ -59,8 +57,13 @@ class Layer {
     /// -1, or the bit of a neuron that is constant (T4).
     int constant(int border, int channel) const;
 
+    /// First row of a window, and the border class there; rows of a batch's images follow one another.
+    int window_row(int window) const {
+        return window / plan_.image_windows() * plan_.rows + window_row_in_image(window);
+    }
+    int window_column(int window) const { return window % plan_.out_columns() * plan_.pool_stride.columns; }
     int border(int row, int column) const {
-        return plan_.class_map[static_cast<std::size_t>(row * plan_.columns + column)];
+        return plan_.class_map[static_cast<std::size_t>(row % plan_.rows * plan_.columns + column)];
     }
     bool read(int row, int column) const {
         return rows_read_[static_cast<std::size_t>(row)] && columns_read_[static_cast<std::size_t>(column)];
@@ -77,6 +80,9 @@ class Layer {
     int shared_words(int window) const;
 
   private:
+    int window_row_in_image(int window) const {
+        return window % plan_.image_windows() / plan_.out_columns() * plan_.pool_stride.rows;
+    }
     struct Border {
         std::vector<int> index;                 ///< full-kernel words that exist
         std::vector<std::int64_t> edges, most;  ///< after 0, 1, ... words: edges so far, weight that remains
@@ -84,10 +90,23 @@ class Layer {
     struct Span {
         int first, last;
     };
+    /// What remains, at most and at least, after 0 .. words words.
+    struct Bounds {
+        const std::int64_t *most, *least;
+        std::int64_t threshold;
 
-    void gather_position(const Map& map, int row, int column, int group, Word* bits) const;
-    void sharp_bounds(const Word* x, const Word* w, int border, Evaluation& result) const;
-    int matches(const Word* x, const Word* w, int border, int k) const;
+        bool decide(std::int64_t score, int words) const {
+            return score + least[words] >= threshold || score + most[words] < threshold;
+        }
+        /// Whether the words known + 1 .. issued might decide, whatever they hold, after a score of the known ones.
+        bool may_decide(std::int64_t score, int known, int issued) const {
+            return score + most[known] - most[issued] + least[issued] >= threshold ||
+                   score + least[known] - least[issued] + most[issued] < threshold;
+        }
+    };
+
+    void gather_position(const std::uint16_t* image, int row, int column, int group, Word* bits) const;
+    Bounds sharp_bounds(const Word* x, const Word* w, int border, Scratch& scratch) const;
     Span input_columns(int window) const;
     int column_words(int window, int column) const;
     bool aligned() const { return (plan_.in_channels / plan_.groups) % config_.word == 0; }

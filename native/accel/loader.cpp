@@ -4,35 +4,49 @@ namespace o3bnn::accel {
 
 bool Loader::operate(Cycle now) {
     bool progress = false;
-    for (Group& g : state_.groups) {
-        advance_oldest(state_, g);
-        progress |= finish_loaded(g, now);
+    for (Group& g : state_.groups)
+        if (g.attention) progress |= attend(g, now);
+    if (loading_ > 0) {
+        write_words(now);
+        progress = true;
     }
+    return progress;
+}
+
+/// Writes the cycle's words, group by group in turn.
+void Loader::write_words(Cycle now) {
     const int groups = static_cast<int>(state_.groups.size());
     const bool spilled = state_.layer.plan().spilled_in;
-    int budget = state_.config.loader_words, idle = 0;
-    while (budget > 0 && idle < groups && !(spilled && !state_.dram.available())) {
+    int budget = state_.config.loader_words;
+    while (budget > 0 && loading_ > 0 && !(spilled && !state_.dram.available())) {
         Group& g = state_.groups[static_cast<std::size_t>(turn_)];
         if (g.remaining <= 0) {
             turn_ = (turn_ + 1) % groups;
-            ++idle;
             continue;
         }
-        idle = 0;
-        --budget;
-        --g.remaining;
-        state_.counters.slot_writes += state_.plan.lanes;
-        ++state_.counters.map_reads;
+        const int words = spilled ? 1 : std::min(budget, g.remaining);
+        budget -= words;
+        g.remaining -= words;
+        state_.counters.slot_writes += std::int64_t{words} * state_.plan.lanes;
+        state_.counters.map_reads += words;
         if (spilled) {
             state_.dram.take(state_.config.word);
             state_.counters.dram_map_bits += state_.config.word;
         }
-        progress = true;
         if (g.remaining > 0) continue;
-        finish_loaded(g, now);
+        --loading_;
+        attend(g, now);
         turn_ = (turn_ + 1) % groups;
     }
-    count_occupancy();
+}
+
+/// Looks at a group in which something has changed; `attention` stays up only for what changes later.
+bool Loader::attend(Group& g, Cycle now) {
+    g.attention = false;
+    bool progress = advance_oldest(state_, g);
+    progress |= finish_loaded(g, now);
+    count_occupancy(g, now);
+    if (progress) state_.wake_group(g, now);
     return progress;
 }
 
@@ -40,7 +54,11 @@ bool Loader::operate(Cycle now) {
 bool Loader::finish_loaded(Group& g, Cycle now) {
     bool progress = false;
     while (true) {
-        if (g.remaining < 0 && !begin(g)) return progress;
+        if (g.remaining < 0) {
+            if (!begin(g, now)) return progress;
+            progress = true;
+            if (g.remaining > 0) ++loading_;
+        }
         if (g.remaining > 0) return progress;
         scoreboard_.open(g, g.loaded);
         if (state_.trace.on(now))
@@ -54,7 +72,7 @@ bool Loader::finish_loaded(Group& g, Cycle now) {
 }
 
 /// T19, T20: whether the next window may be loaded.
-bool Loader::begin(Group& g) {
+bool Loader::begin(Group& g, Cycle now) {
     const int next = g.loaded;
     if (state_.exhausted(g) || next > g.oldest + state_.config.depth || next - g.retired >= state_.ring_size())
         return false;
@@ -62,8 +80,9 @@ bool Loader::begin(Group& g) {
     if (w == g.windows.size()) {
         const int held = g.oldest < next ? g.end[w - 1] - g.begin[static_cast<std::size_t>(g.oldest)] : 0;
         const int words = state_.streams_operand() ? 0 : state_.layer.patch_words(state_.next_window);
-        if (held + words > state_.config.slot_words) return false;
+        if (held + words > state_.config.slot_words || !neuron_map_has_room(state_)) return false;
         take_strip(state_, g);
+        if (state_.next_window == state_.layer.plan().windows()) state_.wake_all(now);
     }
     const int held_from = g.oldest < next ? g.begin[static_cast<std::size_t>(g.oldest)] : g.begin[w];
     if (g.end[w] - held_from > state_.config.slot_words) return false;
@@ -71,13 +90,14 @@ bool Loader::begin(Group& g) {
     return true;
 }
 
-void Loader::count_occupancy() {
-    for (const Group& g : state_.groups) {
-        if (g.oldest >= g.loaded) continue;
-        const int words = g.end[static_cast<std::size_t>(g.loaded - 1)] - g.begin[static_cast<std::size_t>(g.oldest)];
-        state_.counters.slot_word_cycles += words;
-        state_.counters.slot_words_peak = std::max<std::int64_t>(state_.counters.slot_words_peak, words);
-    }
+/// Patch words that a group holds, from this cycle on.
+void Loader::count_occupancy(Group& g, Cycle now) {
+    state_.counters.slot_word_cycles += g.held * (now - g.held_since);
+    g.held_since = now;
+    g.held = 0;
+    if (g.oldest >= g.loaded) return;
+    g.held = g.end[static_cast<std::size_t>(g.loaded - 1)] - g.begin[static_cast<std::size_t>(g.oldest)];
+    state_.counters.slot_words_peak = std::max<std::int64_t>(state_.counters.slot_words_peak, g.held);
 }
 
 }  // namespace o3bnn::accel

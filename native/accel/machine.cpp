@@ -18,18 +18,28 @@ WeightStream make_stream(const Config& config, const std::vector<StagePlan>& sta
 void count_edges(const Layer& layer, const Config& config, const std::vector<std::uint8_t>& evaluated,
                  Counters& counters) {
     const StagePlan& plan = layer.plan();
-    for (int y = 0; y < plan.rows; ++y) {
+    for (int y = 0; y < plan.images * plan.rows; ++y) {
         for (int x = 0; x < plan.columns; ++x) {
-            if (!layer.read(y, x)) continue;
+            if (!layer.read(y % plan.rows, x)) continue;
             const int border = layer.border(y, x);
             counters.dense += layer.edges(border) * plan.channels;
             for (int c = 0; c < plan.channels; ++c) {
-                if (evaluated[at((y * plan.columns + x) * plan.channels + c)]) continue;
+                if (evaluated[at((y * plan.columns + x) * plan.channels + c)] >= kDecidedNow) continue;
                 const bool constant = config.prune && layer.constant(border, c) >= 0;
                 (constant ? counters.constant : counters.pooling) += layer.edges(border);
             }
         }
     }
+}
+
+/// T5: what happened to neurons in this cycle is seen by other strips from the next one on.
+void publish(State& state) {
+    for (const auto& [neuron, what] : state.news) {
+        std::uint8_t& known = state.known[neuron];
+        const bool decided = what >= kKnownSilent;
+        if (decided || known == (what == kInFlight ? kUnknown : kInFlight)) known = what;
+    }
+    state.news.clear();
 }
 
 }  // namespace
@@ -51,19 +61,19 @@ Result Machine::run(const Map& image, Trace trace) const {
         const StagePlan& plan = stages_[s];
         Counters& counters = result.counters[s];
         counters.channel_words.assign(at(plan.channels), 0);
-        std::vector<std::uint8_t> claimed(at(plan.rows * plan.columns) * at(plan.channels), 0);
+        std::vector<std::uint8_t> known(at(plan.images * plan.rows * plan.columns) * at(plan.channels), 0);
         Map out(at(plan.windows()) * at(plan.channels), 0);
-        result.sums.assign(plan.output ? at(plan.channels) : 0, 0);
+        result.sums.assign(plan.output ? at(plan.images * plan.channels) : 0, 0);
         for (const PassPlan& pass_plan : plan.passes) {
             State state{config_, layers_[s], pass_plan, stream,      dram,    counters,   trace, static_cast<int>(s),
-                        pass,    in,         out,       result.sums, claimed, next_neuron};
+                        pass,    in,         out,       result.sums, known, next_neuron};
             stream.start(pass, counters);
-            prepare(state);
+            prepare(state, now);
             run_pass(state, now);
             stream.finish(pass++);
             ++counters.passes;
         }
-        count_edges(layers_[s], config_, claimed, counters);
+        count_edges(layers_[s], config_, known, counters);
         if (!plan.output) result.maps.push_back(out);
         in = std::move(out);
     }
@@ -82,17 +92,27 @@ void Machine::run_pass(State& state, Cycle& now) const {
     Cycle last_progress = now;
     for (;; ++now) {
         state.dram.refill();
-        bool progress = !state.dram.available();  // a transfer is under way
+        bool progress = !state.dram.available() || now < state.busy_until;  // a transfer or a PE's work is under way
         progress |= retire.operate(now);
         for (Pe& pe : state.pes) {
+            Cycle& wake = state.wake[at(pe.index)];
+            if (now < wake) continue;
+            catch_up(state, pe, now);
             progress |= decide.operate(pe, now);
             progress |= issue.operate(pe, now);
-            if (!config_.lockstep) progress |= dispatch.operate(pe, now);
+            const bool dispatched = !config_.lockstep && dispatch.operate(pe, now);
+            progress |= dispatched;
+            pe.since = now + 1;
+            wake = issue.next_event(pe, now, dispatched);
+            if (pe.running >= 0) state.busy_until = std::max(state.busy_until, wake);
         }
         if (config_.lockstep)
             for (Group& g : state.groups) progress |= dispatch.operate(g, now);
+        publish(state);
         progress |= loader.operate(now);
-        progress |= state.weights.operate(now);
+        progress |= state.weights.operate(now, [&](std::size_t pass, int lane) {
+            if (pass == state.pass) state.wake_lane(lane, now);
+        });
         if (retire.finished()) break;
         if (progress) last_progress = now;
         if (now - last_progress >= kPatience)
@@ -100,6 +120,8 @@ void Machine::run_pass(State& state, Cycle& now) const {
                            "\n" + describe(state));
     }
     ++now;
+    for (Pe& pe : state.pes) catch_up(state, pe, now);
+    for (const Group& g : state.groups) state.counters.slot_word_cycles += g.held * (now - g.held_since);
     state.counters.cycles += now - first;
     const int idle = config_.pes - static_cast<int>(state.pes.size());
     state.counters.stalls[kUnmapped] += (now - first) * idle;

@@ -5,76 +5,93 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-void set_bit(std::vector<Word>& bits, int index, bool value) {
+void set_bit(Word* bits, int index, bool value) {
     const Word mask = Word{1} << (index % 64);
-    Word& word = bits[at(index / 64)];
+    Word& word = bits[index / 64];
     word = value ? word | mask : word & ~mask;
 }
 
 }  // namespace
 
-void release(Pe& pe, Neuron& n) {
+void release(State& state, Pe& pe, Neuron& n) {
     const int index = static_cast<int>(&n - pe.pool.data());
     pe.stations.erase(std::find(pe.stations.begin(), pe.stations.end(), index));
     n.in_station = false;
+    if (state.config.lockstep) ++state.group(pe).step.released;
 }
 
-bool Scoreboard::covers(const Group& g, int window, const Neuron& n) const {
-    const int y = n.row - state_.window_row(g, window), x = n.column - state_.window_column(g, window);
-    return y >= 0 && y < state_.layer.plan().pool.rows && x >= 0 && x < state_.layer.plan().pool.columns;
+bool Scoreboard::covers(const Slot& ring, const Place& place) const {
+    const int y = place.row - ring.row, x = place.column - ring.column;
+    const Extent pool = state_.layer.plan().pool;
+    return place.strip == ring.strip && y >= 0 && y < pool.rows && x >= 0 && x < pool.columns;
 }
 
-/// Visits the windows of the group that read a neuron, in order.
+/// Visits the windows of the neuron's strip that read it, in order.
 template <class Visit>
-void Scoreboard::for_each_window(const Group& g, const Neuron& n, Visit visit) const {
+void Scoreboard::for_each_window(const Place& place, Visit visit) const {
     const StagePlan& plan = state_.layer.plan();
     if (!plan.overlaps()) {
-        visit(n.window);
+        visit(place.window);
         return;
     }
-    const int first_row = std::max(0, n.row - plan.pool.rows + plan.pool_stride.rows) / plan.pool_stride.rows;
-    const int first_column =
-        std::max(0, n.column - plan.pool.columns + plan.pool_stride.columns) / plan.pool_stride.columns;
-    const int last_row = std::min(n.row / plan.pool_stride.rows, plan.out_rows() - 1);
-    const int last_column = std::min(n.column / plan.pool_stride.columns, plan.out_columns() - 1);
-    for (int y = first_row; y <= last_row; ++y) {
-        for (int x = first_column; x <= last_column; ++x) {
-            const int window = y * plan.out_columns() + x - g.windows.front();
-            if (window >= 0 && window < static_cast<int>(g.windows.size())) visit(window);
+    const auto first = [](int at, int size, int stride) { return std::max(0, at - size + stride) / stride; };
+    const int image = place.row / plan.rows, row = place.row % plan.rows;
+    const int last_row = std::min(row / plan.pool_stride.rows, plan.out_rows() - 1);
+    const int last_column = std::min(place.column / plan.pool_stride.columns, plan.out_columns() - 1);
+    for (int y = first(row, plan.pool.rows, plan.pool_stride.rows); y <= last_row; ++y) {
+        for (int x = first(place.column, plan.pool.columns, plan.pool_stride.columns); x <= last_column; ++x) {
+            const int index =
+                image * plan.image_windows() + y * plan.out_columns() + x - place.strip->first_window;
+            if (index >= 0 && index < place.strip->count) visit(place.strip->first + index);
         }
     }
 }
 
 void Scoreboard::open(Group& g, int window) {
     Slot& slot = g.ring[state_.ring(window)];
+    const int of_stage = state_.stage_window(g, window);
     slot.window = window;
+    slot.strip = &*std::find_if(g.strips.begin(), g.strips.end(),
+                                [window](const Strip& s) { return window < s.first + s.count; });
+    slot.row = state_.layer.window_row(of_stage);
+    slot.column = state_.layer.window_column(of_stage);
     slot.open = slot.busy = 0;
-    state_.layer.gather(state_.in, state_.stage_window(g, window), slot.patch);
-    Pe* first = &state_.pes[at(g.index * state_.plan.lanes)];
+    slot.settled.assign(state_.per_position(), kOpen);
+    slot.vacated.assign(state_.per_position(), 0);
+    state_.layer.gather(state_.in, of_stage, slot.patch);
+    Pe* const first = state_.first_pe(g);
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe) {
         slot.open += pe->channels;
         slot.busy += pe->channels;
         pe->left[state_.ring(window)] = pe->channels;
-        std::fill(pe->vacated[state_.ring(window)].begin(), pe->vacated[state_.ring(window)].end(), std::uint8_t{0});
     }
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe)
         for (int c = 0; c < pe->channels; ++c) refresh(*pe, g, window, c, 0);
 }
 
 void Scoreboard::moved(Pe& pe, const Neuron& n, Status status) {
-    state_.status(state_.groups[at(pe.group)], pe, n.row, n.column, n.slot) = status;
-    refresh_windows(pe, n, 0);
+    const Place& place = n.place;
+    state_.status(*place.strip, pe, place.row, place.column, place.slot) = status;
+    refresh_windows(pe, place, 0);
 }
 
-void Scoreboard::known(Pe& pe, const Neuron& n, bool bit, Cycle now) {
-    state_.status(state_.groups[at(pe.group)], pe, n.row, n.column, n.slot) = bit ? kFired : kSilent;
-    refresh_windows(pe, n, now);
+void Scoreboard::known(Pe& pe, const Place& place, bool bit, Cycle now) {
+    state_.status(*place.strip, pe, place.row, place.column, place.slot) = bit ? kFired : kSilent;
+    refresh_windows(pe, place, now);
 }
 
-void Scoreboard::refresh_windows(Pe& pe, const Neuron& n, Cycle now) {
-    Group& g = state_.groups[at(pe.group)];
-    for_each_window(g, n, [&](int window) {
-        if (window >= g.retired && window < g.loaded) refresh(pe, g, window, n.slot, now);
+bool Scoreboard::take_over(Pe& pe, const Place& place, Cycle now) {
+    if (!state_.plan.shared()) return false;
+    const std::uint8_t found = state_.known[state_.neuron(place.row, place.column, state_.channel(pe, place.slot))];
+    if (found < kKnownSilent) return false;
+    known(pe, place, found == kKnownFired, now);
+    return true;
+}
+
+void Scoreboard::refresh_windows(Pe& pe, const Place& place, Cycle now) {
+    Group& g = state_.group(pe);
+    for_each_window(place, [&](int window) {
+        if (window >= g.retired && window < g.loaded) refresh(pe, g, window, place.slot, now);
     });
 }
 
@@ -84,27 +101,27 @@ void Scoreboard::refresh(Pe& pe, Group& g, int window, int slot, Cycle now) {
     if (state_.settled(g, pe, window, slot) != kOpen) return;
     const Status decisive = plan.decisive[at(state_.channel(pe, slot))] ? kFired : kSilent;
     int counts[5] = {};
-    const int row = state_.window_row(g, window), column = state_.window_column(g, window);
-    for (int y = row; y < row + plan.pool.rows; ++y)
-        for (int x = column; x < column + plan.pool.columns; ++x) ++counts[state_.status(g, pe, y, x, slot)];
+    const Slot& ring = g.ring[state_.ring(window)];
+    for (int y = ring.row; y < ring.row + plan.pool.rows; ++y)
+        for (int x = ring.column; x < ring.column + plan.pool.columns; ++x)
+            ++counts[state_.status(*ring.strip, pe, y, x, slot)];
     const int in_flight = counts[kInStation] + counts[kInPipe];
     const bool complete = counts[kUnvisited] + in_flight == 0;
     if ((counts[decisive] > 0 && state_.config.prune) || complete) {
         settle(pe, g, window, slot, (counts[decisive] > 0) == (decisive == kFired), in_flight > 0, now);
         return;
     }
-    set_bit(pe.available[state_.ring(window)], slot, counts[kUnvisited] > 0 && in_flight == 0);
-    set_bit(pe.pending[state_.ring(window)], slot, counts[kUnvisited] > 0 && in_flight > 0);
-    if (in_flight == 1) confirm(pe, window, slot);
+    set_bit(state_.available(pe, window), slot, counts[kUnvisited] > 0 && in_flight == 0);
+    set_bit(state_.pending(pe, window), slot, counts[kUnvisited] > 0 && in_flight > 0);
+    if (in_flight == 1) confirm(pe, ring, slot);
     if (counts[kUnvisited] + counts[kInStation] == 0) vacate(pe, g, window, slot);
 }
 
 /// T13: the only neuron that a pair has in flight is no speculation any more.
-void Scoreboard::confirm(Pe& pe, int window, int slot) const {
-    const Group& g = state_.groups[at(pe.group)];
+void Scoreboard::confirm(Pe& pe, const Slot& ring, int slot) const {
     for (const int s : pe.stations) {
         Neuron& n = pe.pool[at(s)];
-        if (n.speculative && n.slot == slot && covers(g, window, n)) n.speculative = false;
+        if (n.speculative && n.place.slot == slot && covers(ring, n.place)) n.speculative = false;
     }
 }
 
@@ -113,38 +130,40 @@ void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, bool i
     const StagePlan& plan = state_.layer.plan();
     const int channel = state_.channel(pe, slot);
     state_.out[at(state_.stage_window(g, window)) * at(plan.channels) + at(channel)] = bit ? 1 : 0;
-    set_bit(pe.available[state_.ring(window)], slot, false);
-    set_bit(pe.pending[state_.ring(window)], slot, false);
-    --g.ring[state_.ring(window)].open;
+    set_bit(state_.available(pe, window), slot, false);
+    set_bit(state_.pending(pe, window), slot, false);
+    if (--g.ring[state_.ring(window)].open == 0) g.settled = true;
     vacate(pe, g, window, slot);
     state_.weights.decided(state_.pass, pe.index, pe.lane, slot);
     if (in_flight) squash_pair(pe, g, window, slot, now);
 }
 
 void Scoreboard::vacate(Pe& pe, Group& g, int window, int slot) {
-    std::uint8_t& vacated = pe.vacated[state_.ring(window)][at(slot)];
+    Slot& ring = g.ring[state_.ring(window)];
+    std::uint8_t& vacated = ring.vacated[state_.pair(pe, slot)];
     if (vacated) return;
     vacated = 1;
     --pe.left[state_.ring(window)];
-    --g.ring[state_.ring(window)].busy;
+    if (--ring.busy == 0) g.attention = true;
 }
 
 /// T14: neurons of a settled pair leave, unless another window that is not settled reads them.
 void Scoreboard::squash_pair(Pe& pe, Group& g, int window, int slot, Cycle now) {
+    const auto needs = [&](int w) {
+        return w >= g.loaded || (w >= g.retired && state_.settled(g, pe, w, slot) == kOpen);
+    };
     for (Neuron& n : pe.pool) {
-        if (!n.active || n.dead || n.slot != slot || !covers(g, window, n)) continue;
+        if (!n.active || n.dead || n.place.slot != slot || !covers(g.ring[state_.ring(window)], n.place)) continue;
         bool needed = false;
-        for_each_window(g, n, [&](int w) { needed |= state_.settled(g, pe, w, slot) == kOpen; });
-        if (!needed) squash(pe, g, n, now);
+        for_each_window(n.place, [&](int w) { needed |= needs(w); });
+        if (!needed) squash(pe, n, now);
     }
 }
 
-void Scoreboard::squash(Pe& pe, Group& g, Neuron& n, Cycle now) {
-    if (n.in_station) {
-        release(pe, n);
-        if (state_.config.lockstep) --g.step.running;
-    }
-    state_.status(g, pe, n.row, n.column, n.slot) = kUnvisited;
+void Scoreboard::squash(Pe& pe, Neuron& n, Cycle now) {
+    if (n.in_station) release(state_, pe, n);
+    state_.status(*n.place.strip, pe, n.place.row, n.place.column, n.place.slot) = kUnvisited;
+    state_.tell(pe, n.place, kUnknown);
     state_.counters.squashed_words += n.issued;
     state_.counters.wasted += state_.layer.edges_after(n.border, n.issued);
     ++state_.counters.squashed_neurons;

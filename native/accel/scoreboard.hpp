@@ -14,27 +14,37 @@ class Scoreboard {
     /// A neuron went into a station, or left it for the popcount pipeline.
     void moved(Pe& pe, const Neuron& n, Status status);
     /// A neuron's bit is known.
-    void known(Pe& pe, const Neuron& n, bool bit, Cycle now);
+    void known(Pe& pe, const Place& place, bool bit, Cycle now);
+    /// T5: whether another strip evaluates a neuron that this one has not visited.
+    bool in_flight_elsewhere(const Pe& pe, const Place& place) const {
+        if (!state_.plan.shared()) return false;
+        return state_.known[state_.neuron(place.row, place.column, state_.channel(pe, place.slot))] == kInFlight;
+    }
+    /// T5: takes a bit over that another strip's evaluation has put into the neuron map; false where there is none.
+    bool take_over(Pe& pe, const Place& place, Cycle now);
 
   private:
-    void refresh_windows(Pe& pe, const Neuron& n, Cycle now);
+    void refresh_windows(Pe& pe, const Place& place, Cycle now);
     void refresh(Pe& pe, Group& g, int window, int slot, Cycle now);
     void settle(Pe& pe, Group& g, int window, int slot, bool bit, bool in_flight, Cycle now);
     void vacate(Pe& pe, Group& g, int window, int slot);
     void squash_pair(Pe& pe, Group& g, int window, int slot, Cycle now);
-    void squash(Pe& pe, Group& g, Neuron& n, Cycle now);
-    void confirm(Pe& pe, int window, int slot) const;
-    bool covers(const Group& g, int window, const Neuron& n) const;
+    void squash(Pe& pe, Neuron& n, Cycle now);
+    void confirm(Pe& pe, const Slot& ring, int slot) const;
+    bool covers(const Slot& ring, const Place& place) const;
 
     template <class Visit>
-    void for_each_window(const Group& g, const Neuron& n, Visit visit) const;
+    void for_each_window(const Place& place, Visit visit) const;
 
     State& state_;
 };
 
 /// T20: moves on to the first window that some PE has not vacated.
-inline void advance_oldest(const State& state, Group& g) {
+inline bool advance_oldest(const State& state, Group& g) {
+    const int before = g.oldest;
     while (g.oldest < g.loaded && g.ring[state.ring(g.oldest)].busy == 0) ++g.oldest;
+    g.attention |= g.oldest > before;
+    return g.oldest > before;
 }
 
 /// Gives a neuron's place in the pool back.
@@ -44,6 +54,6 @@ inline void retire_neuron(Pe& pe, Neuron& n) {
 }
 
 /// Takes a neuron out of its station.
-void release(Pe& pe, Neuron& n);
+void release(State& state, Pe& pe, Neuron& n);
 
 }  // namespace o3bnn::accel

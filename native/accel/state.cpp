@@ -13,95 +13,132 @@ void append_window(const State& state, Group& g, int window, bool first) {
     const int words = state.streams_operand() ? 0 : state.layer.patch_words(window);
     if (words > state.config.slot_words) throw std::invalid_argument("a window's patch does not fit in slot_words");
     const int shared = first || words == 0 ? 0 : state.layer.shared_words(window);
-    const StagePlan& plan = state.layer.plan();
     g.windows.push_back(window);
-    g.rows.push_back(window / plan.out_columns() * plan.pool_stride.rows);
-    g.columns.push_back(window % plan.out_columns() * plan.pool_stride.columns);
     g.end.push_back((g.end.empty() ? 0 : g.end.back()) + words - shared);
     g.begin.push_back(g.end.back() - words);
 }
 
-/// T4: marks constant neurons as known before the first cycle.
-void mark_constants(const State& state, int first_row, std::vector<std::uint8_t>& status) {
+/// T4: what is known of every channel's neurons before the first cycle, for each border class.
+std::vector<std::vector<std::uint8_t>> initial_codes(const State& state) {
     const StagePlan& plan = state.layer.plan();
-    const int classes = static_cast<int>(plan.thresholds.size()) / plan.channels;
-    std::vector<std::vector<std::uint8_t>> codes(at(classes));
-    for (int border = 0; border < classes; ++border) {
+    std::vector<std::vector<std::uint8_t>> codes(plan.thresholds.size() / at(plan.channels));
+    for (std::size_t border = 0; border < codes.size(); ++border) {
         for (const int channel : state.plan.channels) {
-            const int constant = channel < 0 ? -1 : state.layer.constant(border, channel);
-            codes[at(border)].push_back(constant < 0 ? kUnvisited : constant ? kFired : kSilent);
+            const bool varies = channel < 0 || !state.config.prune;
+            const int constant = varies ? -1 : state.layer.constant(static_cast<int>(border), channel);
+            codes[border].push_back(constant < 0 ? kUnvisited : constant ? kFired : kSilent);
         }
     }
-    const int rows = static_cast<int>(status.size() / at(plan.columns * state.per_position()));
-    for (int y = 0; y < rows; ++y) {
-        for (int x = 0; x < plan.columns; ++x) {
-            const auto& code = codes[at(state.layer.border(first_row + y, x))];
-            std::copy(code.begin(), code.end(),
-                      status.begin() + std::ptrdiff_t{y * plan.columns + x} * state.per_position());
+    return codes;
+}
+
+void fill_status(const State& state, Strip& strip) {
+    strip.status.resize(at(strip.rows * strip.columns) * state.per_position());
+    auto place = strip.status.begin();
+    for (int y = strip.row; y < strip.row + strip.rows; ++y) {
+        for (int x = strip.column; x < strip.column + strip.columns; ++x) {
+            const auto& code = state.codes[at(state.layer.border(y, x))];
+            place = std::copy(code.begin(), code.end(), place);
         }
     }
 }
 
-std::vector<std::uint8_t> make_status(const State& state, int first_row, int rows) {
-    std::vector<std::uint8_t> status(at(rows * state.layer.plan().columns) * at(state.per_position()), kUnvisited);
-    if (state.config.prune) mark_constants(state, first_row, status);
-    return status;
-}
-
-/// T5: the contiguous chunk of a group where pools overlap.
-void take_chunk(State& state, Group& g) {
+/// T5: the strip that the next group takes.
+Strip next_strip(const State& state) {
     const StagePlan& plan = state.layer.plan();
-    const int windows = plan.windows(), base = windows / state.plan.groups, extra = windows % state.plan.groups;
-    const int first = g.index * base + std::min(g.index, extra), count = base + (g.index < extra ? 1 : 0);
-    for (int w = first; w < first + count; ++w) append_window(state, g, w, w == first);
-    state.next_window = first + count;
-    if (count == 0) return;
-    g.first_row = state.window_row(g, 0);
-    state.statuses.push_back(
-        make_status(state, g.first_row, state.window_row(g, count - 1) + plan.pool.rows - g.first_row));
+    const int columns = plan.out_columns(), length = state.plan.strip;
+    Strip strip;
+    const int first = strip.first_window = state.next_window;
+    const int row_end = (first / columns + 1) * columns;
+    strip.count = length > columns ? std::min(length, plan.windows() - first)
+                                   : std::min(row_end, first + length - first % columns % length) - first;
+    const int last = first + strip.count - 1;
+    strip.row = state.layer.window_row(first);
+    strip.rows = state.layer.window_row(last) + plan.pool.rows - strip.row;
+    strip.column = last < row_end ? state.layer.window_column(first) : 0;
+    strip.columns = last < row_end ? state.layer.window_column(last) + plan.pool.columns - strip.column : plan.columns;
+    return strip;
 }
 
-Pe make_pe(const State& state, int index) {
+Pe make_pe(const State& state, int index, Cycle now) {
     Pe pe;
     pe.index = index;
     pe.group = index / state.plan.lanes;
     pe.lane = index % state.plan.lanes;
+    pe.since = now;
     while (pe.channels < state.plan.slots && state.channel(pe, pe.channels) >= 0) ++pe.channels;
     pe.pool.resize(at(state.config.stations + 2 * state.config.latency + 4));
     for (int i = static_cast<int>(pe.pool.size()) - 1; i >= 0; --i) pe.idle.push_back(i);
-    const std::size_t rings = state.ring_mask + 1, limbs = at(state.plan.slots + 63) / 64;
-    pe.available.assign(rings, std::vector<Word>(limbs, 0));
+    const std::size_t rings = state.ring_mask + 1;
+    pe.available.assign(rings * state.limbs, 0);
     pe.pending = pe.available;
-    pe.vacated.assign(rings, std::vector<std::uint8_t>(at(state.plan.slots), 0));
     pe.left.assign(rings, 0);
     return pe;
 }
 
 }  // namespace
 
-void take_strip(State& state, Group& g) {
-    const int columns = state.layer.plan().out_columns(), first = state.next_window;
-    const int row_end = (first / columns + 1) * columns;
-    const int place = first % columns;
-    const int last = std::min(row_end, first + state.plan.strip - place % state.plan.strip);
-    for (int w = first; w < last; ++w) append_window(state, g, w, w == first);
-    state.next_window = last;
+bool neuron_map_has_room(const State& state) {
+    if (!state.plan.shared()) return true;
+    const Strip next = next_strip(state);
+    int oldest = next.row;
+    for (const Group& g : state.groups)
+        if (!g.strips.empty()) oldest = std::min(oldest, g.strips.front().row);
+    return next.row + next.rows - oldest <= state.plan.neuron_map_rows;
 }
 
-void prepare(State& state) {
-    const StagePlan& plan = state.layer.plan();
-    state.settled_bits.assign(at(plan.windows()) * at(state.per_position()), kOpen);
+void take_strip(State& state, Group& g) {
+    Strip strip = next_strip(state);
+    strip.first = static_cast<int>(g.windows.size());
+    const int first = strip.first_window, last = first + strip.count - 1;
+    fill_status(state, strip);
+    g.strips.push_back(std::move(strip));
+    for (int w = first; w <= last; ++w) append_window(state, g, w, w == first);
+    state.next_window = last + 1;
+}
+
+void prepare(State& state, Cycle now) {
     state.ring_mask = std::bit_ceil(at(state.ring_size())) - 1;
+    state.limbs = at(state.plan.slots + 63) / 64;
+    state.codes = initial_codes(state);
     state.groups.resize(at(state.plan.groups));
-    state.statuses.reserve(state.groups.size());
-    if (state.plan.strip > 0) state.statuses.push_back(make_status(state, 0, plan.rows));
     for (Group& g : state.groups) {
         g.index = static_cast<int>(&g - state.groups.data());
         g.ring.resize(state.ring_mask + 1);
-        if (state.plan.strip == 0) take_chunk(state, g);
-        g.status = state.statuses.empty() ? nullptr : &state.statuses.back();
+        g.held_since = now;
     }
-    for (int p = 0; p < state.plan.groups * state.plan.lanes; ++p) state.pes.push_back(make_pe(state, p));
+    const int pes = state.plan.groups * state.plan.lanes;
+    for (int p = 0; p < pes; ++p) state.pes.push_back(make_pe(state, p, now));
+    state.wake.assign(at(pes), now);
+}
+
+void Neuron::update_ready(Cycle now, int latency) {
+    ready_at = 0;
+    if (issued < value.back_to_back) return;
+    if (issued >= value.decided_at) {
+        ready_at = kNever;
+        return;
+    }
+    const int wait = value.waits[at(issued)];
+    if (wait >= latency || wait == issued) return;
+    const std::uint32_t age = static_cast<std::uint32_t>(now) - times[at((issued - wait - 1) % kIssueRing)];
+    ready_at = now - age + latency;
+}
+
+void catch_up(State& state, Pe& pe, Cycle now) {
+    const Cycle elapsed = now - pe.since;
+    if (elapsed <= 0) return;
+    state.counters.station_cycles += elapsed * static_cast<std::int64_t>(pe.stations.size());
+    if (pe.running < 0) {
+        state.counters.stalls[pe.stall] += elapsed;
+    } else {
+        Neuron& n = pe.pool[at(pe.running)];
+        n.issued += static_cast<int>(elapsed);
+        for (int back = 1; back <= std::min<Cycle>(elapsed, state.config.latency); ++back)
+            n.times[at((n.issued - back) % kIssueRing)] = static_cast<std::uint32_t>(now - back);
+        n.update_ready(now - 1, state.config.latency);
+    }
+    pe.since = now;
 }
 
 std::string describe(const State& state) {
@@ -119,8 +156,8 @@ std::string describe(const State& state) {
                 std::to_string(pe.pipe.size()) + " decisions to come";
         for (const int s : pe.stations) {
             const Neuron& n = pe.pool[at(s)];
-            text += "; window " + std::to_string(n.window) + " position " + std::to_string(n.position) + " slot " +
-                    std::to_string(n.slot) + " issued " + std::to_string(n.issued) + " of " +
+            text += "; window " + std::to_string(n.place.window) + " position " + std::to_string(n.position) +
+                    " slot " + std::to_string(n.place.slot) + " issued " + std::to_string(n.issued) + " of " +
                     std::to_string(n.value.words);
         }
         text += "\n";

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <limits>
 
 #include "accel/layer.hpp"
 #include "accel/weights.hpp"
@@ -10,18 +11,40 @@
 namespace o3bnn::accel {
 
 constexpr int kIssueRing = 16;  ///< issue times that a neuron remembers; no latency is longer
+constexpr Cycle kNever = std::numeric_limits<Cycle>::max();
 
-/// State of a neuron in its group's scoreboard.
+/// State of a neuron in its strip's scoreboard.
 enum Status : std::uint8_t { kUnvisited, kInStation, kInPipe, kSilent, kFired };
-/// State of an output bit of a group.
+/// State of an output bit of a window.
 enum Settled : std::uint8_t { kOpen, kZero, kOne };
+/// What the neuron map says of a neuron (T5): nothing, that a strip evaluates it, that its bit is known from the next
+/// cycle on, or its bit.
+enum Known : std::uint8_t { kUnknown, kInFlight, kDecidedNow, kKnownSilent, kKnownFired };
+
+/// T5: windows that a group takes at once, and what the group knows of their neurons.
+struct Strip {
+    int first = 0, first_window = 0, count = 0;   ///< index in the group's order, window of the stage, how many
+    int row = 0, rows = 0, column = 0, columns = 0;  ///< its neurons
+    std::vector<std::uint8_t> status;             ///< [row][column][lane][slot]
+};
+
+/// A neuron of a group: the window for which it was dispatched, its place in the map, its channel slot.
+struct Place {
+    Strip* strip = nullptr;
+    int window = 0, row = 0, column = 0, slot = 0;
+};
 
 struct Neuron {
-    bool active = false, in_station = false, queued = false, dead = false, speculative = false;
-    int border = 0, window = 0, row = 0, column = 0, position = 0, slot = 0, issued = 0, known = 0;
+    Cycle ready_at = 0;  ///< T8: first cycle in which its next word may issue
     std::int64_t id = 0;
-    std::array<std::uint32_t, kIssueRing> times{};  ///< cycles modulo 2^32
+    bool active = false, in_station = false, queued = false, dead = false, speculative = false;
+    int issued = 0, border = 0, position = 0;
+    Place place;
     Evaluation value;
+    std::array<std::uint32_t, kIssueRing> times{};  ///< cycles modulo 2^32 in which its last words issued
+
+    /// T8: sets `ready_at` after an issue in cycle `now`.
+    void update_ready(Cycle now, int latency);
 };
 
 struct Outcome {
@@ -29,44 +52,50 @@ struct Outcome {
     int neuron;
 };
 
+/// A processing element. While nothing but the next word of one neuron, or a stall, can happen in it, it sleeps: see
+/// `State::wake`; the cycles since `since` are booked when it wakes.
 struct Pe {
     int index = 0, group = 0, lane = 0, channels = 0;
     std::vector<Neuron> pool;
-    std::vector<int> idle;      ///< places in the pool that hold none
-    std::vector<int> stations;  ///< neurons that hold one, oldest first
-    std::deque<Outcome> pipe;   ///< decisions to come
-    std::vector<std::vector<Word>>
-        available;                           ///< [ring][slot bits]: pairs with a neuron to dispatch and none in flight
-    std::vector<std::vector<Word>> pending;  ///< the same, with one in flight
-    std::vector<std::vector<std::uint8_t>> vacated;
-    std::vector<int> left;  ///< [ring] pairs not vacated
-    Cycle bounds_until = 0;
+    std::vector<int> idle;        ///< places in the pool that hold none
+    std::vector<int> stations;    ///< neurons that hold one, oldest first
+    std::deque<Outcome> pipe;     ///< decisions to come
+    std::vector<Word> available;  ///< [ring][slot bits]: pairs with a neuron to dispatch and none in flight
+    std::vector<Word> pending;    ///< the same, with one in flight
+    std::vector<int> left;        ///< [ring] pairs not vacated
+    Cycle bounds_until = 0, since = 0;
     std::int64_t last_issued = -1;
     bool issued = false;
+    int running = -1;         ///< asleep: the neuron whose words issue
+    Stall stall = kUnmapped;  ///< asleep: what it waits for otherwise
 };
 
 /// A window that is loaded and not retired.
 struct Slot {
-    int window = 0, open = 0, busy = 0;
+    Strip* strip = nullptr;
+    int window = 0, row = 0, column = 0, open = 0, busy = 0;
+    std::vector<std::uint8_t> settled, vacated;  ///< [lane][slot]
     Patch patch;
 };
 
 struct Step {
     int window = 0, position = 0, slot = -1;
-    int running = 0;  ///< PEs whose station is not released yet
+    int running = 0, released = 0;  ///< PEs whose station is not released yet; those released in this cycle
 };
 
 struct Group {
-    int index = 0, first_row = 0;
+    int index = 0;
     std::vector<int> windows;                 ///< of the stage, in the order in which the group takes them
     int oldest = 0, loaded = 0, retired = 0;  ///< indices into `windows`
-    int remaining = -1;                       ///< words to load of window `loaded`, -1 where its load has not started
-    std::vector<int> rows, columns;           ///< of each window's first neuron
-    std::vector<int> begin, end;              ///< T19: where each window's patch lies in the group's stream of words
+    int remaining = -1;           ///< words to load of window `loaded`, -1 where its load has not started
+    std::vector<int> begin, end;  ///< T19: where each window's patch lies in the group's stream of words
     std::vector<Slot> ring;
-    std::vector<std::uint8_t>* status =
-        nullptr;  ///< [row][column][lane][slot] from first_row on; its own where pools overlap
+    std::deque<Strip> strips;
     Step step;
+    bool attention = true;   ///< the loader has something to look at
+    bool settled = false;    ///< a window has settled since the last look of `Retire`
+    int held = 0;            ///< patch words held since cycle `held_since`
+    Cycle held_since = 0;
 };
 
 struct State {
@@ -82,52 +111,79 @@ struct State {
     const Map& in;
     Map& out;
     std::vector<std::int64_t>& sums;
-    std::vector<std::uint8_t>& claimed;  ///< [row][column][channel] neurons evaluated by some group
+    std::vector<std::uint8_t>& known;  ///< [row][column][channel] `Known`: the neuron map
     std::int64_t& next_neuron;
     std::vector<Group> groups{};
-    std::size_t ring_mask = 0;                          ///< places for windows, a power of two, less one
-    int next_window = 0;                                ///< first window that no group has taken
-    std::vector<std::vector<std::uint8_t>> statuses{};  ///< one for all groups, or one each
-    std::vector<std::uint8_t> settled_bits{};           ///< [window of the stage][lane][slot]
     std::vector<Pe> pes{};
+    std::vector<Cycle> wake{};                     ///< [PE] first cycle in which it has to be looked at
+    Cycle busy_until = 0;                          ///< some PE issues, or its bounds unit works, until then
+    std::size_t ring_mask = 0;                     ///< places for windows, a power of two, less one
+    std::size_t limbs = 0;                         ///< words that hold a bit a channel slot
+    int next_window = 0;                           ///< first window that no group has taken
+    int retired = 0;                               ///< windows
+    Scratch scratch{};
+    std::vector<std::vector<std::uint8_t>> codes{};  ///< [border][lane * slot] status before the first cycle (T4)
+    std::vector<std::pair<std::size_t, Known>> news{};  ///< of this cycle, for the neuron map
 
     /// T18: whether the operand comes beside the weights' bursts.
     bool streams_operand() const { return !plan.resident && layer.plan().single; }
-    int per_position() const { return plan.lanes * plan.slots; }
+    std::size_t per_position() const { return static_cast<std::size_t>(plan.lanes * plan.slots); }
     int ring_size() const { return config.depth + config.latency + 2; }
     std::size_t ring(int window) const { return static_cast<std::size_t>(window) & ring_mask; }
-    int channel(const Pe& pe, int slot) const {
-        return plan.channels[static_cast<std::size_t>(pe.lane * plan.slots + slot)];
-    }
+    std::size_t pair(const Pe& pe, int slot) const { return static_cast<std::size_t>(pe.lane * plan.slots + slot); }
+    int channel(const Pe& pe, int slot) const { return plan.channels[pair(pe, slot)]; }
     int last_active(const Group& g) const { return std::min(g.oldest + config.depth, g.loaded); }
-    std::uint8_t& status(Group& g, const Pe& pe, int row, int column, int slot) const {
-        const int position = (row - g.first_row) * layer.plan().columns + column;
-        return (*g.status)[static_cast<std::size_t>(position) * static_cast<std::size_t>(per_position()) +
-                           static_cast<std::size_t>(pe.lane * plan.slots + slot)];
+    Group& group(const Pe& pe) { return groups[static_cast<std::size_t>(pe.group)]; }
+    Pe* first_pe(const Group& g) { return &pes[static_cast<std::size_t>(g.index * plan.lanes)]; }
+    std::uint8_t& status(Strip& strip, const Pe& pe, int row, int column, int slot) const {
+        const int position = (row - strip.row) * strip.columns + column - strip.column;
+        return strip.status[static_cast<std::size_t>(position) * per_position() + pair(pe, slot)];
     }
-    std::uint8_t& settled(const Group& g, const Pe& pe, int window, int slot) {
-        return settled_bits[static_cast<std::size_t>(g.windows[static_cast<std::size_t>(window)]) *
-                                static_cast<std::size_t>(per_position()) +
-                            static_cast<std::size_t>(pe.lane * plan.slots + slot)];
+    std::uint8_t& settled(Group& g, const Pe& pe, int window, int slot) const {
+        return g.ring[ring(window)].settled[pair(pe, slot)];
     }
+    std::size_t neuron(int row, int column, int channel) const {
+        const auto position = static_cast<std::size_t>(row * layer.plan().columns + column);
+        return position * static_cast<std::size_t>(layer.plan().channels) + static_cast<std::size_t>(channel);
+    }
+    /// T5: tells other strips of a neuron, from the next cycle on.
+    void tell(const Pe& pe, const Place& place, Known what) {
+        if (plan.shared()) news.emplace_back(neuron(place.row, place.column, channel(pe, place.slot)), what);
+    }
+    Word* available(Pe& pe, int window) const { return &pe.available[ring(window) * limbs]; }
+    Word* pending(Pe& pe, int window) const { return &pe.pending[ring(window) * limbs]; }
     /// Records an event of a neuron, where its cycle is traced.
     void record(Cycle now, Event kind, const Pe& pe, const Neuron& n, int value) const {
         if (!trace.on(now)) return;
-        const int window = stage_window(groups[static_cast<std::size_t>(pe.group)], n.window);
-        trace.add({now, kind, stage, pe.index, window, n.position, channel(pe, n.slot), value, n.id});
+        const int window = stage_window(groups[static_cast<std::size_t>(pe.group)], n.place.window);
+        trace.add({now, kind, stage, pe.index, window, n.position, channel(pe, n.place.slot), value, n.id});
     }
     int stage_window(const Group& g, int window) const { return g.windows[static_cast<std::size_t>(window)]; }
     bool exhausted(const Group& g) const {
         return g.loaded == static_cast<int>(g.windows.size()) && next_window >= layer.plan().windows();
     }
-    int window_row(const Group& g, int window) const { return g.rows[static_cast<std::size_t>(window)]; }
-    int window_column(const Group& g, int window) const { return g.columns[static_cast<std::size_t>(window)]; }
+    /// The PEs of a group, or all, are looked at in the cycle after `now`.
+    void wake_group(const Group& g, Cycle now) {
+        const auto first = wake.begin() + std::ptrdiff_t{g.index} * plan.lanes;
+        std::for_each(first, first + plan.lanes, [now](Cycle& c) { c = std::min(c, now + 1); });
+    }
+    void wake_lane(int lane, Cycle now) {
+        for (std::size_t p = static_cast<std::size_t>(lane); p < wake.size(); p += static_cast<std::size_t>(plan.lanes))
+            wake[p] = std::min(wake[p], now + 1);
+    }
+    void wake_all(Cycle now) {
+        for (const Group& g : groups) wake_group(g, now);
+    }
 };
 
-/// Builds groups, PEs and scoreboards of a pass; nothing is loaded yet.
-void prepare(State& state);
+/// Builds groups, PEs and scoreboards of a pass that starts in cycle `now`; nothing is loaded yet.
+void prepare(State& state, Cycle now);
+/// T5: whether the rows of the next strip have a place beside those of the strips in work.
+bool neuron_map_has_room(const State& state);
 /// T5: gives a group the next strip; there must be one.
 void take_strip(State& state, Group& g);
+/// Books the cycles before `now` of a PE that was asleep.
+void catch_up(State& state, Pe& pe, Cycle now);
 std::string describe(const State& state);
 
 }  // namespace o3bnn::accel

@@ -10,11 +10,12 @@ class Retire {
   public:
     explicit Retire(State& state) : state_(state) {}
     bool operate(Cycle now);
-    bool finished() const { return finished_ == state_.plan.groups; }
+    bool finished() const { return state_.retired == state_.layer.plan().windows(); }
 
   private:
+    bool retire(Group& g, Cycle now);
+
     State& state_;
-    int finished_ = 0;
 };
 
 /// Takes decisions out of the popcount pipeline and squashes what they make needless (T7, T14).
@@ -35,30 +36,41 @@ class Issue {
   public:
     Issue(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
     bool operate(Pe& pe, Cycle now);
+    Cycle next_event(const Pe& pe, Cycle now, bool dispatched) const;
 
   private:
-    Neuron* select(Pe& pe, Cycle now, bool& starved);
-    bool ready(Neuron& n, Cycle now) const;
+    struct Selection {
+        Neuron* neuron = nullptr;
+        bool starved = false;   ///< a station lacks its weights
+        Cycle retry = kNever;   ///< when a station that was passed over becomes ready
+    };
+
+    Selection select(Pe& pe, Cycle now) const;
+    bool arrived(const Pe& pe, const Neuron& n, int word) const;
     void execute(Pe& pe, Neuron& n, Cycle now);
-    Stall reason(const Pe& pe, bool starved) const;
+    Stall reason(Pe& pe, bool starved);
+    int run_length(const Pe& pe, const Neuron& n) const;
 
     State& state_;
     Scoreboard& scoreboard_;
+    Cycle sleep_until_ = 0;
 };
 
 /// Puts neurons into free stations (T12, T13, T15), or a step's neurons into all PEs of a group (T16).
 class Dispatch {
   public:
     Dispatch(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
+    /// Whether the PE dispatched, or may do so in the next cycle: its bounds unit or another strip keeps it from it.
     bool operate(Pe& pe, Cycle now);
     bool operate(Group& g, Cycle now);
 
   private:
     enum class StepResult { empty, started, waits };
 
-    bool start(Pe& pe, Group& g, int window, int position, int slot, bool speculative, Cycle now);
+    bool start(Pe& pe, const Place& place, int position, bool speculative, Cycle now);
     bool start_next(Pe& pe, Group& g, int window, int slot, bool speculative, Cycle now);
     StepResult start_step(Group& g, Cycle now);
+    bool has_work(Group& g, const Pe& pe, const Place& place);
     static bool advance(Step& step, int positions, int slots);
 
     State& state_;
@@ -72,13 +84,15 @@ class Loader {
     bool operate(Cycle now);
 
   private:
-    bool begin(Group& g);
+    bool begin(Group& g, Cycle now);
+    bool attend(Group& g, Cycle now);
     bool finish_loaded(Group& g, Cycle now);
-    void count_occupancy();
+    void write_words(Cycle now);
+    void count_occupancy(Group& g, Cycle now);
 
     State& state_;
     Scoreboard& scoreboard_;
-    int turn_ = 0;
+    int turn_ = 0, loading_ = 0;  ///< loading_: groups that have words to load
 };
 
 }  // namespace o3bnn::accel

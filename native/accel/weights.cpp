@@ -10,13 +10,9 @@ void WeightStream::add(const PassPlan& plan, int edge_words, bool single_window)
     passes_.push_back({&plan, edge_words, single_window, none, none, none, std::vector<std::uint8_t>(size, 0)});
 }
 
-bool WeightStream::operate(Cycle now) {
-    bool progress = !under_way_.empty();
-    while (!under_way_.empty() && under_way_.front().time <= now) {
-        const Delivery& delivery = under_way_.front();
-        passes_[delivery.pass].arrived[delivery.index] += delivery.words;
-        under_way_.pop_front();
-    }
+/// Requests whatever has a place, as far as DRAM carries it.
+bool WeightStream::request_all(Cycle now) {
+    bool progress = false;
     while (dram_.available() && next_pass_ < passes_.size() && request(now)) progress = true;
     return progress;
 }

@@ -28,11 +28,29 @@ class WeightStream {
     /// Passes are added in the order in which they run; every pass, resident or not.
     void add(const PassPlan& plan, int edge_words, bool single_window);
     void start(std::size_t pass, Counters& counters) { running_ = pass, counters_ = &counters; }
-    bool operate(Cycle now);
+    /// Takes deliveries in and requests more; calls delivered(pass, lane) for each burst that came.
+    template <class Delivered>
+    bool operate(Cycle now, Delivered delivered) {
+        const bool transfers = !under_way_.empty();
+        while (!under_way_.empty() && under_way_.front().time <= now) {
+            const Delivery& delivery = under_way_.front();
+            Pass& p = passes_[delivery.pass];
+            p.arrived[delivery.index] += delivery.words;
+            delivered(delivery.pass, static_cast<int>(delivery.index) / p.plan->slots);
+            under_way_.pop_front();
+        }
+        return request_all(now) || transfers;
+    }
+
 
     bool arrived(std::size_t pass, int lane, int slot, int word) const {
         const Pass& p = passes_[pass];
         return p.plan->resident || word < p.arrived[index(p, lane, slot)];
+    }
+    /// Whether all words of a channel have arrived.
+    bool complete(std::size_t pass, int lane, int slot) const {
+        const Pass& p = passes_[pass];
+        return p.plan->resident || p.arrived[index(p, lane, slot)] == p.edge_words;
     }
     /// A word issued that no later window needs.
     void issued(std::size_t pass, int pe, int lane, int slot);
@@ -59,6 +77,7 @@ class WeightStream {
         return static_cast<std::size_t>(lane * p.plan->slots + slot);
     }
     void advance(const Pass& p);
+    bool request_all(Cycle now);
     bool request(Cycle now);
 
     Config config_;

@@ -91,7 +91,7 @@ Engine::Engine(const Plan& plan, const Isa& isa, std::size_t threads, std::uint6
     std::copy_n(plan.table, 256, table_);
     stages_.reserve(plan.stages.size());
     std::uint64_t edges = 0;
-    for (const StageSpec& spec : plan.stages) edges += stages_.emplace_back(spec, isa).dense_edges;
+    for (const StageSpec& spec : plan.stages) edges += stages_.emplace_back(spec, isa, table_).dense_edges;
     shares_images_ = threads > 1 && edges >= shared_edges;
 }
 
@@ -205,7 +205,7 @@ void Engine::forward(const std::uint8_t* image, Scratch& scratch, const Trace& t
         trace.seconds[i] = std::chrono::duration<double>(now - start).count();
         start = now;
     };
-    Operand operand = encode(image, scratch);
+    Operand operand = encode(image, scratch, trace);
     Shape shape = image_;
     for (std::size_t i = 0; i < stages_.size(); ++i) {
         const Stage& stage = stages_[i];
@@ -215,9 +215,14 @@ void Engine::forward(const std::uint8_t* image, Scratch& scratch, const Trace& t
             flatten_bits(shape, operand.bits, flat);
             operand.bits = flat;
         }
+        if (PaddedMap::suits(stage) && stage.method != Method::words && !trace.counting) {
+            Word* padded = room(scratch.padded, PaddedMap(stage).words());
+            pad_bits(stage, operand.bits, padded);
+            operand.padded = padded;
+        }
         Word* out = room(scratch.maps[i % 2], stage.out.words());
         run_stage(i, operand, out, scratch, trace);
-        operand = {out, nullptr};
+        operand = {.bits = out};
         shape = stage.out;
         lap(i);
         if (trace.maps) {
@@ -236,12 +241,18 @@ void Engine::forward(const std::uint8_t* image, Scratch& scratch, const Trace& t
     lap(stages_.size());
 }
 
-/// The image as bits or as integers. Bits go where the first stage's operand lies (its result goes to maps[0]).
-Operand Engine::encode(const std::uint8_t* image, Scratch& scratch) const {
+/// The image as bits, integers or octets. Bits go where the first stage's operand lies (its result goes to maps[0]).
+Operand Engine::encode(const std::uint8_t* image, Scratch& scratch, const Trace& trace) const {
+    if (!binary_input_ && stages_[0].octets && !trace.counting) {
+        const OctetForm& form = *stages_[0].octets;
+        std::uint8_t* octets = room(scratch.octets, form.map_octets());
+        form.encode(image, octets);
+        return {.octets = octets};
+    }
     if (!binary_input_) {
         std::int16_t* integers = room(scratch.image, image_.elements());
         for (std::size_t i = 0; i < image_.elements(); ++i) integers[i] = table_[image[i]];
-        return {nullptr, integers};
+        return {.integers = integers};
     }
     Word* bits = room(scratch.maps[1], image_.words());
     std::fill_n(bits, image_.words(), Word{0});
@@ -250,21 +261,21 @@ Operand Engine::encode(const std::uint8_t* image, Scratch& scratch) const {
         for (std::size_t c = 0; c < image_.channels; ++c)
             words[c / kWordBits] |= Word{table_[*image++] > 0} << (c % kWordBits);
     }
-    return {bits, nullptr};
+    return {.bits = bits};
 }
 
 void Engine::run_stage(std::size_t index, const Operand& operand, Word* out, Scratch& scratch, const Trace& trace) const {
     const Stage& stage = stages_[index];
     if (trace.counting) return walk_pruning(stage, trace.counting[index], operand, out, scratch);
-    if (!stage.prune || stage.walks_windows()) {
-        const auto run = [&](const Part& part, Scratch& own) {
-            stage.prune ? walk_windows(stage, operand, part, out, own) : walk_dense(stage, operand, part, out, own);
-        };
-        if (!trace.team) return run(Part::whole(stage), scratch);
-        const std::vector<Part> parts = split(stage, threads_);
-        return trace.team->phase(parts.size(), [&](std::size_t i, Scratch& own) { run(parts[i], own); }, scratch);
-    }
-    walk_pruning(stage, {stage.binary->prune, stage.integer->prune}, operand, out, scratch);
+    if (stage.method == Method::words)
+        return walk_pruning(stage, {stage.binary->prune, stage.integer->prune}, operand, out, scratch);
+    const auto run = [&](const Part& part, Scratch& own) {
+        const auto walk = stage.method == Method::pooling ? walk_windows : walk_dense;
+        walk(stage, operand, part, out, own);
+    };
+    if (!trace.team) return run(Part::whole(stage), scratch);
+    const std::vector<Part> parts = split(stage, threads_);
+    trace.team->phase(parts.size(), [&](std::size_t i, Scratch& own) { run(parts[i], own); }, scratch);
 }
 
 }  // namespace o3bnn

@@ -54,7 +54,7 @@ class Engine {
     void sums_together(const std::uint8_t* images, std::size_t n, std::int32_t* out) const;
     void for_each_image(std::size_t n, const std::function<void(std::size_t, Scratch&)>& body) const;
     void forward(const std::uint8_t* image, Scratch& scratch, const Trace& trace) const;
-    Operand encode(const std::uint8_t* image, Scratch& scratch) const;
+    Operand encode(const std::uint8_t* image, Scratch& scratch, const Trace& trace) const;
     void run_stage(std::size_t index, const Operand& operand, Word* out, Scratch& scratch, const Trace& trace) const;
 
     Shape image_;

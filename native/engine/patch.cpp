@@ -94,6 +94,36 @@ void gather_bits(const Stage& stage, const Word* map, std::size_t y, std::size_t
     });
 }
 
+PaddedMap::PaddedMap(const Stage& stage)
+    : row(stage.padded_width() * stage.in.pixel_words()), height(stage.padded_height()) {}
+
+bool PaddedMap::suits(const Stage& stage) {
+    return !stage.integer_input && stage.groups == 1 && stage.group_inputs % kWordBits == 0 && stage.padding_is_small();
+}
+
+void pad_bits(const Stage& stage, const Word* map, Word* padded) {
+    const PaddedMap shape(stage);
+    const std::size_t pixel_words = stage.in.pixel_words();
+    const std::size_t left = std::min(stage.left * pixel_words, shape.row);
+    const std::size_t inside = std::min(stage.in.width * pixel_words, shape.row - left);
+    for (std::size_t y = 0; y < shape.height; ++y, padded += shape.row) {
+        if (y < stage.top || y - stage.top >= stage.in.height) {
+            std::fill_n(padded, shape.row, Word{0});
+            continue;
+        }
+        std::fill_n(padded, left, Word{0});
+        std::copy_n(map + (y - stage.top) * stage.in.width * pixel_words, inside, padded + left);
+        std::fill(padded + left + inside, padded + shape.row, Word{0});
+    }
+}
+
+void gather_padded(const Stage& stage, const Word* padded, std::size_t y, std::size_t x, Word* patch) {
+    const std::size_t pixel_words = stage.in.pixel_words(), row = stage.padded_width() * pixel_words;
+    const std::size_t run = stage.kernel.columns * pixel_words;
+    const Word* source = padded + y * stage.stride.rows * row + x * stage.stride.columns * pixel_words;
+    for (std::size_t ky = 0; ky < stage.kernel.rows; ++ky, source += row, patch += run) copy_words(source, run, patch);
+}
+
 void gather_integers(const Stage& stage, const std::int16_t* map, std::size_t y, std::size_t x, std::size_t group,
                      std::int16_t* patch) {
     const std::size_t inputs = stage.group_inputs, channels = stage.in.channels;

@@ -1,12 +1,13 @@
 #include "engine/stage.hpp"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "kernels/popcount.hpp"
 
 namespace o3bnn {
 
-Stage::Stage(const StageSpec& spec, const Isa& isa)
+Stage::Stage(const StageSpec& spec, const Isa& isa, const std::int16_t* table)
     : in(spec.in),
       conv(spec.conv),
       out{(conv.height - spec.pool_size.rows) / spec.pool_stride.rows + 1,
@@ -19,7 +20,7 @@ Stage::Stage(const StageSpec& spec, const Isa& isa)
       left(spec.left),
       groups(spec.groups),
       integer_input(spec.integer_input),
-      prune(spec.prune),
+      method(spec.method),
       magnitude(spec.magnitude),
       binary(isa.binary),
       integer(isa.integer),
@@ -31,6 +32,13 @@ Stage::Stage(const StageSpec& spec, const Isa& isa)
       integer_stride(round_up(full_fan_in, kIntegerStep)),
       class_map_(spec.class_map),
       thresholds_(spec.thresholds) {
+    const std::vector<Method> offered = offered_methods(spec, isa);
+    if (std::find(offered.begin(), offered.end(), method) == offered.end())
+        throw std::invalid_argument(std::string(isa.name) + " does not offer the method " + method_name(method) +
+                                    " for a stage");
+    kernel_name = integer_input ? "conv_int_" : "conv_b1_";
+    if (method != Method::dense) kernel_name += std::string(method_name(method)) + "_";
+    kernel_name += isa.name;
     derive_classes(spec);
     derive_channels(spec);
     count_edges();
@@ -38,12 +46,15 @@ Stage::Stage(const StageSpec& spec, const Isa& isa)
         expand_signs(spec);
     else
         rows = spec.weights;
-    if (prune && !walks_windows()) return;
+    if (method == Method::words) return;
+    if (integer_input) octets = OctetForm::of(*this, table);
+    if (octets) return;
     interleave();
     if (integer_input) return;
     derive_dense_words();
     derive_limits();
-    if (walks_windows()) derive_pool_rows();
+    if (method == Method::pooling) derive_pool_rows();
+    if (method == Method::threshold) exits.emplace(*this, spec.checks, padded_outputs_);
 }
 
 void Stage::derive_classes(const StageSpec& spec) {
@@ -170,10 +181,11 @@ void Stage::derive_pool_rows() {
     pool_rows_.assign(conv.channels * row_words, 0);
     for (std::size_t channel = 0; channel < conv.channels; ++channel)
         std::copy_n(rows.data() + channel * words, words, pool_rows_.data() + channel * row_words);
-    row_limits_.assign(first_words_.size() * padded_outputs_, -1);
+    const std::size_t padded = out.pixel_words() * kWordBits;
+    row_limits_.assign(first_words_.size() * padded, -1);
     for (std::size_t c = 0; c < first_words_.size(); ++c) {
         for (std::size_t channel = 0; channel < conv.channels; ++channel)
-            row_limits_[c * padded_outputs_ + channel] = limit(c, channel, {0, words});
+            row_limits_[c * padded + channel] = limit(c, channel, {0, words});
     }
 }
 

@@ -1,9 +1,14 @@
 // A stage as the engine runs it: what Python's validated network says, and what is derived from it once.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "dispatch.hpp"
+#include "engine/aligned.hpp"
+#include "engine/exits.hpp"
+#include "engine/method.hpp"
+#include "engine/octets.hpp"
 
 namespace o3bnn {
 
@@ -30,7 +35,8 @@ struct StageSpec {
     std::size_t groups = 1;
     Extent pool_size, pool_stride;  ///< 1 x 1 each where there is no pooling
     bool integer_input = false;
-    bool prune = false;
+    Method method = Method::dense;
+    std::vector<std::size_t> checks;  ///< of Method::threshold: words of a patch, increasing
     std::int32_t magnitude = 1;
     std::vector<Word> weights;             ///< [channels][words]
     std::vector<std::int32_t> thresholds;  ///< [classes][channels]
@@ -48,12 +54,14 @@ struct WordRange {
 
 class Stage {
   public:
-    Stage(const StageSpec& spec, const Isa& isa);
+    /// table: the input encoding, [256]; of the first stage only.
+    Stage(const StageSpec& spec, const Isa& isa, const std::int16_t* table);
 
     Shape in, conv, out;
     Extent kernel, stride, pool_size, pool_stride;
     std::size_t top, left, groups;
-    bool integer_input, prune;
+    bool integer_input;
+    Method method;
     std::int32_t magnitude;
 
     const BinaryKernel* binary;
@@ -71,13 +79,24 @@ class Stage {
     std::uint64_t dense_edges = 0;     ///< of one image, over all neurons that a window reads
     std::uint64_t constant_edges = 0;  ///< those of constant neurons
 
-    const char* kernel_name() const { return integer_input ? integer->name : binary->name; }
-    /// Whether a pooling kernel prunes this stage: windows that share no neuron, bits in, one group.
-    bool walks_windows() const {
-        return prune && !integer_input && binary->pool && groups == 1 && pools() && !windows_overlap();
-    }
+    /// What runs: operands, method unless it is dense, instruction set; such as `conv_b1_pooling_avx512`.
+    std::string kernel_name;
+    /// Set iff the stage is to be run on octets.
+    std::optional<OctetForm> octets;
+    /// Set iff the method is Method::threshold.
+    std::optional<ExitForm> exits;
+
+    std::size_t border_classes() const { return first_words_.size(); }
     bool pools() const { return pool_size.rows * pool_size.columns > 1 || pool_stride.rows * pool_stride.columns > 1; }
     bool windows_overlap() const { return pool_stride.rows < pool_size.rows || pool_stride.columns < pool_size.columns; }
+    /// Rows and columns of the input that are read, with padding.
+    std::size_t padded_height() const { return (conv.height - 1) * stride.rows + kernel.rows; }
+    std::size_t padded_width() const { return (conv.width - 1) * stride.columns + kernel.columns; }
+    /// Whether a copy of the input with its padding costs little. (Nothing bounds the padding of a valid network.)
+    bool padding_is_small() const {
+        constexpr std::size_t kGrowth = 8;
+        return padded_height() / kGrowth <= in.height && padded_width() / kGrowth <= in.width;
+    }
     bool reads_row(std::size_t y) const { return reads(y, pool_size.rows, pool_stride.rows, out.height); }
     bool reads_column(std::size_t x) const { return reads(x, pool_size.columns, pool_stride.columns, out.width); }
 
@@ -95,9 +114,9 @@ class Stage {
     }
     /// Weights for a dense kernel, lanes interleaved: [lane blocks][words][lanes].
     const Word* group_blocks(std::size_t group) const { return blocks_.data() + group * padded_outputs_ * words; }
-    /// Weights and limits for a pooling kernel: [channels][row_words] and [padded channels].
+    /// Weights and limits for a pooling kernel: [channels][row_words] and [channels in whole words].
     const Word* pool_rows() const { return pool_rows_.data(); }
-    const std::int32_t* row_limits(std::size_t c) const { return row_limits_.data() + c * padded_outputs_; }
+    const std::int32_t* row_limits(std::size_t c) const { return row_limits_.data() + c * out.pixel_words() * kWordBits; }
     /// Dense weights for integers, lanes interleaved: [lane blocks][edges][lanes].
     const std::int16_t* group_sign_blocks(std::size_t group) const {
         return sign_blocks_.data() + group * padded_outputs_ * full_fan_in;
@@ -122,11 +141,11 @@ class Stage {
 
     std::size_t padded_outputs_ = 0;  ///< channels of a group, rounded up to whole lane blocks
     std::vector<std::int32_t> class_map_, seen_, thresholds_, limits_;
-    std::vector<Word> exists_, constant_masks_, constant_bits_, blocks_;
-    std::vector<std::int16_t> sign_blocks_;
+    std::vector<Word> exists_, constant_masks_, constant_bits_;
+    AlignedVector<Word> blocks_, pool_rows_;
+    AlignedVector<std::int16_t> sign_blocks_;
     std::vector<std::size_t> first_words_;
     std::vector<WordRange> dense_words_;
-    std::vector<Word> pool_rows_;
     std::vector<std::int32_t> row_limits_;
 };
 

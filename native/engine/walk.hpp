@@ -5,17 +5,21 @@
 
 namespace o3bnn {
 
-/// A stage's input map: packed bits, or the encoded integers of the image (first stage only).
+/// A stage's input map: packed bits or, for the first stage, the encoded integers of the image or its OctetForm.
 struct Operand {
     const Word* bits = nullptr;
+    const Word* padded = nullptr;  ///< the bits as a PaddedMap, where it suits the stage and the walk
     const std::int16_t* integers = nullptr;
+    const std::uint8_t* octets = nullptr;
 };
 
 /// Memory that one worker needs; it grows to what the largest stage takes, and stays.
 struct Scratch {
     std::vector<std::int16_t> image, integer_patches;
+    std::vector<std::uint8_t> octets, octet_patches;
+    AlignedVector<Word> patches;
     std::vector<Word> maps[2];     ///< operand and result of the stage at hand, in turn
-    std::vector<Word> flat, patches, group_fired, neurons, asked, fired, settled, visited;
+    std::vector<Word> flat, padded, group_fired, neurons, asked, fired, settled, visited;
     std::vector<std::int32_t> workspace;
 };
 
@@ -41,13 +45,13 @@ void walk_dense(const Stage& stage, const Operand& operand, const Part& part, Wo
 /// Windows in raster order; a window visits its neurons in raster order, for the channels that are not settled.
 void walk_pruning(const Stage& stage, const PruneKernels& kernels, const Operand& operand, Word* out, Scratch& scratch);
 
-/// Windows many at a time, for a stage that `walks_windows`: a pooling kernel leaves settled channels alone.
+/// Windows many at a time, by a pooling kernel, which leaves settled channels alone.
 void walk_windows(const Stage& stage, const Operand& operand, const Part& part, Word* out, Scratch& scratch);
 
 /// Makes room for at least `size` elements; the contents are not kept.
-template <class T>
-T* room(std::vector<T>& buffer, std::size_t size) {
-    if (buffer.size() < size) buffer = std::vector<T>(size);
+template <class T, class Allocator>
+T* room(std::vector<T, Allocator>& buffer, std::size_t size) {
+    if (buffer.size() < size) buffer = std::vector<T, Allocator>(size);
     return buffer.data();
 }
 

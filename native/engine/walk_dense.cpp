@@ -16,7 +16,9 @@ class DenseWalk {
           neurons_(neurons),
           tile_(stage.integer_input ? stage.integer->tile : stage.binary->tile),
           group_words_(word_count(stage.group_outputs)) {
-        if (stage.integer_input)
+        if (stage.octets)
+            octet_patches_ = room(scratch.octet_patches, tile_ * stage.octets->patch_octets);
+        else if (stage.integer_input)
             integer_patches_ = room(scratch.integer_patches, tile_ * stage.integer_stride);
         else
             patches_ = room(scratch.patches, tile_ * stage.words);
@@ -54,7 +56,9 @@ class DenseWalk {
     void flush() {
         if (pending_ == 0) return;
         for (std::size_t group = 0; group < stage_.groups; ++group) {
-            if (stage_.integer_input)
+            if (stage_.octets)
+                octets();
+            else if (stage_.integer_input)
                 integer_group(group);
             else
                 binary_group(group);
@@ -82,11 +86,19 @@ class DenseWalk {
         BinaryTile tiles[kMaxTile];
         for (std::size_t i = 0; i < pending_; ++i) {
             Word* patch = patches_ + i * stage_.words;
-            gather_bits(stage_, operand_.bits, spots_[i].y, spots_[i].x, group, patch);
+            if (operand_.padded)
+                gather_padded(stage_, operand_.padded, spots_[i].y, spots_[i].x, patch);
+            else
+                gather_bits(stage_, operand_.bits, spots_[i].y, spots_[i].x, group, patch);
             tiles[i] = {patch, stage_.limits(stage_.border_class(position(i)), group) + part_.channel, fired(i)};
         }
-        stage_.binary->dense({tiles, pending_, stage_.group_blocks(group) + part_.channel * stage_.words, stage_.words,
-                              range_.begin, range_.end, channels()});
+        const Word* blocks = stage_.group_blocks(group) + part_.channel * stage_.words;
+        const BinaryDenseTask task = {tiles, pending_, blocks, stage_.words, range_.begin, range_.end, channels()};
+        if (stage_.method != Method::threshold) return stage_.binary->dense(task);
+        ExitTile exits[kMaxTile];
+        for (std::size_t i = 0; i < pending_; ++i)
+            exits[i] = stage_.exits->tile(stage_.border_class(position(i)), group, part_.channel);
+        stage_.binary->exits(task, stage_.exits->checks(exits));
     }
 
     void integer_group(std::size_t group) {
@@ -99,6 +111,18 @@ class DenseWalk {
         }
         const std::int16_t* blocks = stage_.group_sign_blocks(group) + part_.channel * stage_.full_fan_in;
         stage_.integer->dense({tiles, pending_, blocks, stage_.full_fan_in, channels(), stage_.magnitude});
+    }
+
+    void octets() {
+        const OctetForm& form = *stage_.octets;
+        OctetTile tiles[kMaxTile];
+        for (std::size_t i = 0; i < pending_; ++i) {
+            std::uint8_t* patch = octet_patches_ + i * form.patch_octets;
+            form.gather(operand_.octets, spots_[i].y, spots_[i].x, patch);
+            tiles[i] = {patch, form.limits(stage_.border_class(position(i))) + part_.channel, fired(i)};
+        }
+        const std::int8_t* blocks = form.blocks() + part_.channel * form.steps * kOctetStep;
+        stage_.integer->octets({tiles, pending_, blocks, form.steps, channels()});
     }
 
     void merge_group(std::size_t group) {
@@ -115,6 +139,7 @@ class DenseWalk {
     std::size_t tile_, group_words_;
     Word* patches_ = nullptr;
     std::int16_t* integer_patches_ = nullptr;
+    std::uint8_t* octet_patches_ = nullptr;
     Word* group_fired_;
     Spot spots_[kMaxTile] = {};
     WordRange range_;

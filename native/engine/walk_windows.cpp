@@ -52,7 +52,10 @@ class WindowWalk {
         const std::size_t x = windows_[i].x * stage_.pool_stride.columns + position % stage_.pool_size.columns;
         const std::size_t c = stage_.border_class(y * stage_.conv.width + x);
         Word* patch = patches_ + (position * capacity_ + i) * stage_.row_words;
-        gather_bits(stage_, operand_.bits, y, x, 0, patch);
+        if (operand_.padded)
+            gather_padded(stage_, operand_.padded, y, x, patch);
+        else
+            gather_bits(stage_, operand_.bits, y, x, 0, patch);
         std::fill(patch + stage_.words, patch + stage_.row_words, Word{0});
         return {patch, stage_.row_limits(c)};
     }

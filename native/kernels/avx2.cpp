@@ -1,243 +1,33 @@
-// AVX2, which has no popcount of vectors: mismatches are looked up, four edges at a time.
-//
-// For four given bits of a patch, the number of mismatches is a function of four weights: a table of 16 octets, which
-// VPSHUFB applies to 32 channels at once. An octet has room for two counts of 0..4, so that one table serves two patches:
-//     entry[x, y][w] = popcount(x ^ w) + 16 popcount(y ^ w)         256 tables of 16 octets, 4 KiB
-// Three entries are added before a count might exceed its four bits; v = A + 16 B, A and B at most 12. Two counters of
-// octets then suffice, each modulo 256, in 16-bit lanes that hold an even (0) and an odd (1) octet:
-//     all  = sum of v              octets: A0 + 16 B0,   A1 + 16 B1
-//     high = sum of v >> 4         octets: B0 + 16 A1,   B1              (the shift is one of 16-bit lanes)
-// B1 is known, thus A1 = all1 - 16 B1, B0 = high0 - 16 A1, A0 = all0 - 16 B0, exactly while no count exceeds 255. That is
-// eight instructions for 3 x 4 edges x 2 patches x 32 channels, without a mask in the loop.
-//
-// Weights are packed one bit an edge, so that wide dense stages are not slowed down by memory, and are unpacked to one
-// octet for four edges by the first pair of patches of a call; the unpacked chunk stays in the first-level cache.
-// Figures, and what else was tried: docs/decisions/0006-avx2-lookup.md.
-#include <immintrin.h>
-
+// AVX2: stages of bits. Register tiles look mismatches up (avx2_lookup.hpp); listed neurons use the processor's popcount.
+#include "kernels/avx2_lookup.hpp"
+#include "kernels/pool_rows.hpp"
 #include "kernels/prune_popcnt.hpp"
 
 namespace o3bnn {
 namespace {
 
-constexpr std::size_t kLanes = 32;
-constexpr std::size_t kOctetsOfWord = 8;
-constexpr std::size_t kVectors = 4;      // vectors of channels at a time
-constexpr std::size_t kChunk = 30;       // octets of a patch between two decodings: 60 look-ups of at most 4
-constexpr std::size_t kSpan = 15;        // words that are looked up at a time: four chunks
-constexpr std::size_t kStretch = 1020;   // words whose mismatches fit 16 bits: 68 spans
-constexpr std::size_t kChannels = 256;   // channels whose counts are kept at a time
-constexpr std::size_t kIndices = kSpan * kOctetsOfWord * 2;
+__m256i load_eight(const std::int32_t* values) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)); }
+__m256i counted(const std::uint16_t* counts) {
+    return _mm256_cvtepu16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(counts)));
+}
 
-std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
-std::size_t words_of(std::size_t bits) { return (bits + kWordBits - 1) / kWordBits; }
+/// Vectors of channels of a share that are decided in all patches.
+class ClosedChannels {
+  public:
+    bool at(std::size_t channel) const { return bits_ >> (channel / kLanes) & 1; }
+    bool all(std::size_t channels) const { return bits_ + 1u == 1u << (channels / kLanes); }
+    void close(std::size_t channel) { bits_ |= 1u << (channel / kLanes); }
 
-struct Table {
-    alignas(64) std::uint8_t entries[256][16];
+    /// Vectors from `channel` on, `most` at most, that are open.
+    std::size_t run(std::size_t channel, std::size_t most) const {
+        std::size_t vectors = 0;
+        while (vectors < most && !at(channel + vectors * kLanes)) ++vectors;
+        return vectors;
+    }
+
+  private:
+    unsigned bits_ = 0;
 };
-
-constexpr Table make_table() {
-    Table table{};
-    for (unsigned pair = 0; pair < 256; ++pair) {
-        for (unsigned weights = 0; weights < 16; ++weights) {
-            unsigned counts = 0;
-            for (unsigned bit = 0; bit < 4; ++bit) {
-                counts += (pair ^ weights) >> bit & 1;
-                counts += ((pair >> 4) ^ weights) >> bit << 4 & 16;
-            }
-            table.entries[pair][weights] = static_cast<std::uint8_t>(counts);
-        }
-    }
-    return table;
-}
-
-constexpr Table kTable = make_table();
-
-struct Workspace {
-    alignas(32) std::uint16_t counts[kMaxTile][kChannels];
-    alignas(32) std::int32_t totals[kMaxTile][kChannels];  ///< of earlier stretches, where there are several
-    alignas(32) std::uint16_t indices[kMaxTile / 2][kIndices];
-    __m256i weights[kVectors][2 * kChunk];  ///< unpacked: four edges an octet
-};
-
-/// One chunk of the patches' octets, for a pair of patches and some vectors of channels.
-struct Chunk {
-    const __m256i* packed;  ///< [octets] of the first vector of channels
-    std::size_t row;        ///< from one vector of channels to the next in `packed`
-    __m256i* weights;       ///< [kVectors][2 kChunk] unpacked
-    const std::uint16_t* indices;
-    std::size_t octets;
-    std::uint16_t* counts;  ///< of the first patch
-};
-
-/// Entries for an index of pair_indices().
-__m256i entries(std::uint16_t index) {
-    const std::uint8_t* octets = kTable.entries[0] + std::size_t{index} * 8;
-    return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(octets)));
-}
-
-/// counter += x in octets. In assembly, since GCC 12 spills or copies the counters around the intrinsic.
-void add_octets(__m256i& counter, __m256i x) { asm("vpaddb %1, %0, %0" : "+x"(counter) : "x"(x)); }
-
-void add_counts(std::uint16_t* counts, __m256i x) {
-    auto* vector = reinterpret_cast<__m256i*>(counts);
-    _mm256_store_si256(vector, _mm256_add_epi16(_mm256_load_si256(vector), x));
-}
-
-__m256i low_four(__m256i x) { return _mm256_and_si256(x, _mm256_set1_epi8(15)); }
-__m256i high_four(__m256i x) { return low_four(_mm256_srli_epi16(x, 4)); }
-__m256i even_octets(__m256i x) { return _mm256_and_si256(x, _mm256_set1_epi16(0xff)); }
-
-/// Counters of C vectors of channels, see the head of this file. (An array of pairs would be kept in memory.)
-template <std::size_t C>
-struct Counters {
-    __m256i all[C], high[C];
-};
-
-template <std::size_t C>
-void clear(Counters<C>& counters) {
-#pragma GCC unroll 8
-    for (std::size_t c = 0; c < C; ++c) counters.all[c] = counters.high[c] = _mm256_setzero_si256();
-}
-
-/// Three look-ups in vector c.
-template <std::size_t C>
-void add_three(Counters<C>& counters, std::size_t c, const __m256i (&table)[3], __m256i w0, __m256i w1, __m256i w2) {
-    const __m256i two = _mm256_add_epi8(_mm256_shuffle_epi8(table[0], w0), _mm256_shuffle_epi8(table[1], w1));
-    const __m256i v = _mm256_add_epi8(two, _mm256_shuffle_epi8(table[2], w2));
-    add_octets(counters.all[c], v);
-    add_octets(counters.high[c], _mm256_srli_epi16(v, 4));
-}
-
-/// Adds the mismatches to the counts of two patches.
-template <std::size_t C>
-void decode(const Counters<C>& counters, std::uint16_t* counts) {
-#pragma GCC unroll 8
-    for (std::size_t c = 0; c < C; ++c, counts += kLanes) {
-        const __m256i all = counters.all[c], high = counters.high[c];
-        const __m256i b1 = _mm256_srli_epi16(high, 8);
-        const __m256i a1 = _mm256_srli_epi16(_mm256_sub_epi16(all, _mm256_slli_epi16(b1, 12)), 8);
-        const __m256i b0 = even_octets(_mm256_sub_epi16(high, _mm256_slli_epi16(a1, 4)));
-        const __m256i a0 = even_octets(_mm256_sub_epi16(all, _mm256_slli_epi16(b0, 4)));
-        add_counts(counts, a0);
-        add_counts(counts + 16, a1);
-        add_counts(counts + kChannels, b0);
-        add_counts(counts + kChannels + 16, b1);
-    }
-}
-
-/// Two patches x C vectors of channels, from unpacked weights.
-template <std::size_t C>
-[[gnu::noinline]] void accumulate(const Chunk& chunk) {
-    Counters<C> counters;
-    clear(counters);
-    const std::uint16_t* index = chunk.indices;
-    const std::uint16_t* const end = index + 2 * chunk.octets;
-    for (const __m256i* weights = chunk.weights; index < end; index += 3, weights += 3) {
-        const __m256i table[3] = {entries(index[0]), entries(index[1]), entries(index[2])};
-#pragma GCC unroll 8
-        for (std::size_t c = 0; c < C; ++c) {
-            const __m256i* w = weights + c * 2 * kChunk;
-            add_three(counters, c, table, w[0], w[1], w[2]);
-        }
-    }
-    decode(counters, chunk.counts);
-}
-
-/// The same from packed weights, which are unpacked on the way. A multiple of three octets.
-template <std::size_t C>
-[[gnu::noinline]] void accumulate_unpacking(const Chunk& chunk) {
-    Counters<C> counters;
-    clear(counters);
-    const std::uint16_t* index = chunk.indices;
-    const __m256i* packed = chunk.packed;
-    const std::size_t row = chunk.row;
-    const __m256i* const end = packed + chunk.octets;
-    for (__m256i* weights = chunk.weights; packed < end; packed += 3, weights += 6, index += 6) {
-        const __m256i first[3] = {entries(index[0]), entries(index[1]), entries(index[2])};
-#pragma GCC unroll 8
-        for (std::size_t c = 0; c < C; ++c) {
-            const __m256i x0 = _mm256_loadu_si256(packed + c * row), x1 = _mm256_loadu_si256(packed + c * row + 1);
-            __m256i* w = weights + c * 2 * kChunk;
-            add_three(counters, c, first, w[0] = low_four(x0), w[1] = high_four(x0), w[2] = low_four(x1));
-        }
-        const __m256i second[3] = {entries(index[3]), entries(index[4]), entries(index[5])};
-#pragma GCC unroll 8
-        for (std::size_t c = 0; c < C; ++c) {
-            const __m256i x1 = _mm256_loadu_si256(packed + c * row + 1), x2 = _mm256_loadu_si256(packed + c * row + 2);
-            __m256i* w = weights + c * 2 * kChunk + 3;
-            add_three(counters, c, second, w[0] = high_four(x1), w[1] = low_four(x2), w[2] = high_four(x2));
-        }
-    }
-    decode(counters, chunk.counts);
-}
-
-/// One patch, paired with itself, from packed weights: entries are 17 A, and A = 17 A - 16 (17 A) modulo 256.
-template <std::size_t C>
-[[gnu::noinline]] void accumulate_one(const Chunk& chunk) {
-    __m256i sums[C];
-#pragma GCC unroll 8
-    for (std::size_t c = 0; c < C; ++c) sums[c] = _mm256_setzero_si256();
-    for (std::size_t i = 0; i < chunk.octets; ++i) {
-        const __m256i low = entries(chunk.indices[2 * i]), high = entries(chunk.indices[2 * i + 1]);
-#pragma GCC unroll 8
-        for (std::size_t c = 0; c < C; ++c) {
-            const __m256i x = _mm256_loadu_si256(chunk.packed + c * chunk.row + i);
-            add_octets(sums[c], _mm256_shuffle_epi8(low, low_four(x)));
-            add_octets(sums[c], _mm256_shuffle_epi8(high, high_four(x)));
-        }
-    }
-#pragma GCC unroll 8
-    for (std::size_t c = 0; c < C; ++c) {
-        const __m256i counts = _mm256_sub_epi8(sums[c], _mm256_slli_epi16(low_four(sums[c]), 4));
-        add_counts(chunk.counts + c * kLanes, even_octets(counts));
-        add_counts(chunk.counts + c * kLanes + 16, _mm256_srli_epi16(counts, 8));
-    }
-}
-
-void unpack(const Chunk& chunk, std::size_t vectors) {
-    for (std::size_t c = 0; c < vectors; ++c) {
-        __m256i* w = chunk.weights + c * 2 * kChunk;
-        for (std::size_t i = 0; i < chunk.octets; ++i) {
-            const __m256i x = _mm256_loadu_si256(chunk.packed + c * chunk.row + i);
-            w[2 * i] = low_four(x);
-            w[2 * i + 1] = high_four(x);
-        }
-        for (std::size_t i = 2 * chunk.octets; i % 3 != 0; ++i) w[i] = _mm256_setzero_si256();
-    }
-}
-
-/// All patches of a call x C vectors of channels.
-template <std::size_t C>
-void accumulate_patches(Chunk chunk, std::size_t patches) {
-    if (patches == 1) return accumulate_one<C>(chunk);
-    const bool whole = chunk.octets % 3 == 0;
-    if (whole)
-        accumulate_unpacking<C>(chunk);
-    else
-        unpack(chunk, C);
-    for (std::size_t patch = 0; patch < patches; patch += 2) {
-        if (patch > 0 || !whole) accumulate<C>(chunk);
-        chunk.indices += kIndices;
-        chunk.counts += 2 * kChannels;
-    }
-}
-
-/// For every four bits of two patches, the place of their entries in units of 8 octets (x86 scales an index by at most 8).
-/// Up to two zeros follow, for a whole number of look-ups of three: a patch bit of zero agrees with an unpacked zero.
-void pair_indices(const Word* x, const Word* y, std::size_t words, std::uint16_t* indices) {
-    const __m128i four = _mm_set1_epi8(15);
-    std::uint16_t* out = indices;
-    for (std::size_t i = 0; i < words; ++i, out += 16) {
-        const __m128i a = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(x + i));
-        const __m128i b = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(y + i));
-        const __m128i low = _mm_or_si128(_mm_and_si128(a, four), _mm_slli_epi16(_mm_and_si128(b, four), 4));
-        const __m128i high = _mm_or_si128(_mm_and_si128(_mm_srli_epi16(a, 4), four), _mm_andnot_si128(four, b));
-        const __m256i pairs = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(low, high));
-        _mm256_store_si256(reinterpret_cast<__m256i*>(out), _mm256_add_epi16(pairs, pairs));
-    }
-    for (std::size_t i = 16 * words; i % 3 != 0; ++i) indices[i] = 0;
-}
 
 /// Channels `first` .. `first + channels - 1` of a call, kChannels at most.
 struct Share {
@@ -245,8 +35,8 @@ struct Share {
     Workspace& room;
     std::size_t first, channels;  ///< multiples of kLanes
 
-    /// Adds the mismatches of one span of words to the counts.
-    void add_span(std::size_t word, std::size_t words) const {
+    /// Adds the mismatches of one span of words to the counts; not for the channels that are closed.
+    void add_span(std::size_t word, std::size_t words, const ClosedChannels& closed) const {
         for (std::size_t patch = 0; patch < task.count; patch += 2) {
             const Word* x = task.tiles[patch].patch + word;
             const Word* y = task.tiles[least(patch + 1, task.count - 1)].patch + word;
@@ -256,7 +46,11 @@ struct Share {
         for (std::size_t channel = 0; channel < channels;) {
             const __m256i* packed =
                 reinterpret_cast<const __m256i*>(task.blocks) + (first + channel) / kLanes * row + word * kOctetsOfWord;
-            const std::size_t vectors = least(kVectors, (channels - channel) / kLanes);
+            const std::size_t vectors = closed.run(channel, least(kVectors, (channels - channel) / kLanes));
+            if (vectors == 0) {
+                channel += kLanes;
+                continue;
+            }
             for (std::size_t i = 0; i < octets; i += kChunk) {
                 const Chunk chunk = {packed + i,
                                      row,
@@ -297,10 +91,10 @@ struct Share {
         const std::int32_t* limits = task.tiles[patch].limits + first + c;
         std::uint32_t silent = 0;
         for (std::size_t i = 0; i < kLanes; i += 8) {
-            const __m256i limit = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(limits + i));
+            const __m256i limit = load_eight(limits + i);
             const __m256i mismatches =
                 totals ? _mm256_load_si256(reinterpret_cast<const __m256i*>(room.totals[patch] + c + i))
-                       : _mm256_cvtepu16_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(room.counts[patch] + c + i)));
+                       : counted(room.counts[patch] + c + i);
             const __m256i beyond = _mm256_cmpgt_epi32(mismatches, limit);
             silent |= static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(beyond))) << i;
         }
@@ -312,28 +106,128 @@ struct Share {
         clear_counts();
         for (std::size_t start = task.begin; start < task.end; start += kStretch) {
             const std::size_t stop = least(start + kStretch, task.end);
-            for (std::size_t word = start; word < stop; word += kSpan) add_span(word, least(kSpan, stop - word));
+            add_words(start, stop, {});
             if (!several) break;
             add_to_totals(start == task.begin);
             clear_counts();
         }
-        for (std::size_t patch = 0; patch < task.count; ++patch) {
-            for (std::size_t c = 0; c < channels; c += kLanes)
-                task.tiles[patch].fired[(first + c) / kWordBits] |= Word{fires(patch, c, several)} << ((first + c) % kWordBits);
+        for (std::size_t c = 0; c < channels; c += kLanes) write_bits(c, several);
+    }
+
+    /// The same with checks; the call has one stretch.
+    void run_with(const ExitChecks& checks) const {
+        ClosedChannels closed;
+        clear_counts();
+        std::size_t begin = task.begin;
+        for (std::size_t i = 0; i < checks.count; ++i) {
+            if (checks.words[i] <= begin || checks.words[i] >= task.end) continue;
+            add_words(begin, checks.words[i], closed);
+            begin = checks.words[i];
+            for (std::size_t c = 0; c < channels; c += kLanes) {
+                if (closed.at(c) || !all_decided(c, checks, i)) continue;
+                add_absent(c, checks, i);
+                write_bits(c, false);
+                closed.close(c);
+            }
+            if (closed.all(channels)) return;
         }
+        add_words(begin, task.end, closed);
+        for (std::size_t c = 0; c < channels; c += kLanes) {
+            if (!closed.at(c)) write_bits(c, false);
+        }
+    }
+
+    void add_words(std::size_t begin, std::size_t end, const ClosedChannels& closed) const {
+        for (std::size_t word = begin; word < end; word += kSpan) add_span(word, least(kSpan, end - word), closed);
+    }
+
+    void write_bits(std::size_t c, bool totals) const {
+        for (std::size_t patch = 0; patch < task.count; ++patch)
+            task.tiles[patch].fired[(first + c) / kWordBits] |= Word{fires(patch, c, totals)} << ((first + c) % kWordBits);
+    }
+
+    /// Whether the edges behind a check change no bit of kLanes channels from `c` of the share on, in any patch.
+    bool all_decided(std::size_t c, const ExitChecks& checks, std::size_t check) const {
+        for (std::size_t patch = 0; patch < task.count; ++patch) {
+            const std::int32_t rest = checks.tiles[patch].rest[check];
+            const std::int32_t* absent = absent_of(patch, c, checks, check);
+            const std::int32_t* limits = task.tiles[patch].limits + first + c;
+            __m256i open = _mm256_setzero_si256();
+            for (std::size_t i = 0; i < kLanes; i += 8) {
+                __m256i left = _mm256_sub_epi32(load_eight(limits + i), counted(room.counts[patch] + c + i));
+                if (absent) left = _mm256_sub_epi32(left, load_eight(absent + i));
+                // Below zero: silent. From `rest` on: fires. Between: open.
+                const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(rest), left);
+                open = _mm256_or_si256(open, _mm256_andnot_si256(_mm256_srai_epi32(left, 31), below));
+            }
+            if (!_mm256_testz_si256(open, open)) return false;
+        }
+        return true;
+    }
+
+    /// Counts the mismatches that are sure to come.
+    void add_absent(std::size_t c, const ExitChecks& checks, std::size_t check) const {
+        for (std::size_t patch = 0; patch < task.count; ++patch) {
+            const std::int32_t* absent = absent_of(patch, c, checks, check);
+            for (std::size_t i = 0; absent && i < kLanes; ++i)
+                room.counts[patch][c + i] = static_cast<std::uint16_t>(room.counts[patch][c + i] + absent[i]);
+        }
+    }
+
+    const std::int32_t* absent_of(std::size_t patch, std::size_t c, const ExitChecks& checks, std::size_t check) const {
+        const std::int32_t* absent = checks.tiles[patch].absent;
+        return absent ? absent + check * checks.stride + first + c : nullptr;
     }
 };
 
-void dense_bits(const BinaryDenseTask& task) {
+template <class Run>
+void for_each_share(const BinaryDenseTask& task, Run run) {
     for (std::size_t patch = 0; patch < task.count; ++patch) {
         for (std::size_t word = 0; word < words_of(task.channels); ++word) task.tiles[patch].fired[word] = 0;
     }
     Workspace room;
     for (std::size_t first = 0; first < task.channels; first += kChannels) {
         const std::size_t left = (task.channels - first + kLanes - 1) / kLanes * kLanes;
-        Share{task, room, first, least(kChannels, left)}.run();
+        run(Share{task, room, first, least(kChannels, left)});
     }
 }
+
+void dense_bits(const BinaryDenseTask& task) {
+    for_each_share(task, [](const Share& share) { share.run(); });
+}
+
+void exit_bits(const BinaryDenseTask& task, const ExitChecks& checks) {
+    if (task.end - task.begin > kStretch) return dense_bits(task);  // rare: counts are then in two places
+    for_each_share(task, [&checks](const Share& share) { share.run_with(checks); });
+}
+
+/// What PoolShare needs.
+struct Rows {
+    static constexpr std::size_t kChannels = o3bnn::kChannels;
+    static constexpr std::size_t kCost = 5;
+
+    static void dense(const BinaryDenseTask& task) { dense_bits(task); }
+
+    /// Ones of the xor by looking up four bits at a time.
+    static std::int32_t mismatches(const Word* patch, const Word* row, std::size_t words) {
+        constexpr std::size_t kVector = 4, kFlush = 31 * kVector;  // words; 31 counts of at most 8 fit an octet
+        const __m256i ones = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+                                              0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+        __m256i total = _mm256_setzero_si256();
+        for (std::size_t word = 0; word < words;) {
+            __m256i octets = _mm256_setzero_si256();
+            for (const std::size_t stop = least(words, word + kFlush); word < stop; word += kVector) {
+                const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(patch + word));
+                const __m256i differ = _mm256_xor_si256(x, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + word)));
+                octets = _mm256_add_epi8(octets, _mm256_shuffle_epi8(ones, low_four(differ)));
+                octets = _mm256_add_epi8(octets, _mm256_shuffle_epi8(ones, high_four(differ)));
+            }
+            total = _mm256_add_epi64(total, _mm256_sad_epu8(octets, _mm256_setzero_si256()));
+        }
+        const __m128i halves = _mm_add_epi64(_mm256_castsi256_si128(total), _mm256_extracti128_si256(total, 1));
+        return _mm_cvtsi128_si32(_mm_add_epi64(halves, _mm_unpackhi_epi64(halves, halves)));
+    }
+};
 
 /// Blocks of kLanes channels: [octets of a row][kLanes] octets. Octet 2c is channel c, octet 2c + 1 channel 16 + c, so that
 /// the even and the odd octets of a vector are neighbouring channels each.
@@ -350,94 +244,6 @@ void pack_bits(const Word* rows, std::size_t channels, std::size_t words, Word* 
     }
 }
 
-constexpr std::size_t kIntegerLanes = 32;  // as in conv_int_scalar
-constexpr std::size_t kIntegerVector = 16;
-constexpr std::int32_t kLargest = 32767;
-
-/// sum += x in 16-bit lanes; in assembly for the same reason as add_octets().
-void add_integers(__m256i& sum, __m256i x) { asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(x)); }
-
-/// The bits of kIntegerLanes channels, of which the first `channels` exist.
-Word fires(const __m256i* sums, const std::int32_t* thresholds, std::size_t channels) {
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    Word bits = 0;
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-        const __m256i exist = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(channels) - 8 * i), lane);
-        const __m256i silent = _mm256_cmpgt_epi32(_mm256_maskload_epi32(thresholds + 8 * i, exist), sums[i]);
-        bits |= static_cast<Word>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_andnot_si256(silent, exist)))) << (8 * i);
-    }
-    return bits;
-}
-
-/// P patches x C vectors of 16 channels, from channel `channel` on, in 16-bit sums that are widened before they overflow.
-template <std::size_t P, std::size_t C>
-void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::size_t channel) {
-    const std::int16_t* block = task.blocks + channel * task.edges;
-    const auto stretch = static_cast<std::size_t>(kLargest / task.magnitude);
-    __m256i wide[P][2 * C];
-    for (std::size_t p = 0; p < P; ++p) {
-        for (std::size_t c = 0; c < 2 * C; ++c) wide[p][c] = _mm256_setzero_si256();
-    }
-    for (std::size_t edge = 0; edge < task.edges;) {
-        __m256i narrow[P][C];
-#pragma GCC unroll 8
-        for (std::size_t p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-            for (std::size_t c = 0; c < C; ++c) narrow[p][c] = _mm256_setzero_si256();
-        }
-        for (const std::size_t stop = least(task.edges, edge + stretch); edge < stop; ++edge) {
-            __m256i x[P];
-#pragma GCC unroll 8
-            for (std::size_t p = 0; p < P; ++p) x[p] = _mm256_set1_epi16(tiles[p].patch[edge]);
-#pragma GCC unroll 8
-            for (std::size_t c = 0; c < C; ++c) {
-                const std::int16_t* signs = block + (c / 2 * task.edges + edge) * kIntegerLanes + c % 2 * kIntegerVector;
-                const __m256i sign = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(signs));
-#pragma GCC unroll 8
-                for (std::size_t p = 0; p < P; ++p) add_integers(narrow[p][c], _mm256_sign_epi16(x[p], sign));
-            }
-        }
-#pragma GCC unroll 8
-        for (std::size_t p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-            for (std::size_t c = 0; c < C; ++c) {
-                const __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(narrow[p][c]));
-                const __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(narrow[p][c], 1));
-                wide[p][2 * c] = _mm256_add_epi32(wide[p][2 * c], low);
-                wide[p][2 * c + 1] = _mm256_add_epi32(wide[p][2 * c + 1], high);
-            }
-        }
-    }
-#pragma GCC unroll 8
-    for (std::size_t p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-        for (std::size_t c = 0; c < 2 * C; c += 4) {
-            const std::size_t first = channel + c * 8;
-            const Word bits = fires(wide[p] + c, tiles[p].thresholds + first, least(kIntegerLanes, task.channels - first));
-            tiles[p].fired[first / kWordBits] |= bits << (first % kWordBits);
-        }
-    }
-}
-
-template <std::size_t C>
-void block_integers(const IntegerDenseTask& task, std::size_t channel) {
-    std::size_t tile = 0;
-    for (; tile + 2 <= task.count; tile += 2) tile_integers<2, C>(task.tiles + tile, task, channel);
-    if (tile < task.count) tile_integers<1, C>(task.tiles + tile, task, channel);
-}
-
-void dense_integers(const IntegerDenseTask& task) {
-    // all zero, or a product that does not fit 16 bits: rare enough for the portable kernel, whose blocks are the same
-    if (task.magnitude < 1 || task.magnitude > kLargest) return conv_int_scalar.dense(task);
-    for (std::size_t tile = 0; tile < task.count; ++tile) {
-        for (std::size_t word = 0; word < words_of(task.channels); ++word) task.tiles[tile].fired[word] = 0;
-    }
-    std::size_t channel = 0;
-    for (; channel + kIntegerLanes < task.channels; channel += 2 * kIntegerLanes) block_integers<4>(task, channel);
-    if (channel < task.channels) block_integers<2>(task, channel);
-}
-
 void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int32_t fan_in, std::size_t classes,
                  std::int32_t* sums) {
     for (std::size_t c = 0; c < classes; ++c, rows += words) {
@@ -447,14 +253,9 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
     }
 }
 
-// The portable kernel's. Called, not copied from there: the objects below are to be constants, since code that fills them in
-// when the library is loaded would use AVX2 on every machine.
-void prune_integers(const IntegerPruneTask& task) { conv_int_scalar.prune(task); }
-
 }  // namespace
 
-constinit const BinaryKernel conv_b1_avx2 = {"conv_b1_avx2", kLanes, kMaxTile, dense_bits, prune_bits, nullptr, pack_bits};
-constinit const IntegerKernel conv_int_avx2 = {"conv_int_avx2", kIntegerLanes, kMaxTile, dense_integers, prune_integers};
+constinit const BinaryKernel conv_b1_avx2 = {"conv_b1_avx2", kLanes, kMaxTile, dense_bits, exit_bits, prune_bits, pool_by_rows<Rows>, pack_bits};
 constinit const OutputKernel output_avx2 = {"output_avx2", output_sums};
 
 }  // namespace o3bnn

@@ -52,10 +52,26 @@ struct BinaryDenseTask {
     std::size_t channels;
 };
 
+/// Of one patch, for each check: the edges still to come, and how many weights of one lie where an edge still to come does not
+/// exist. Those are mismatches that are sure to come.
+struct ExitTile {
+    const std::int32_t* rest;    ///< [checks]
+    const std::int32_t* absent;  ///< [checks][ExitChecks::stride], or null: all edges exist
+};
+
+/// Where a dense call may stop early: after the first words[i] words of a patch. A neuron of m mismatches so far is decided iff
+/// m + absent > limit (silent) or m + absent + rest <= limit (fires).
+struct ExitChecks {
+    const std::size_t* words;  ///< increasing; those outside of the task's range are passed over
+    std::size_t count;
+    const ExitTile* tiles;  ///< [count of the task]
+    std::size_t stride;
+};
+
 /// One neuron position of one pooling window.
 struct PoolTile {
     const Word* patch;           ///< [row_words], zero beyond the last edge
-    const std::int32_t* limits;  ///< as in BinaryTile, for mismatches over all words
+    const std::int32_t* limits;  ///< for mismatches over all words: [channels rounded up to kWordBits], -1 beyond the last
 };
 
 /// All channels of up to `tile` pooling windows, none of which share a neuron.
@@ -73,6 +89,7 @@ struct BinaryPoolTask {
 };
 
 inline constexpr std::size_t kRowStep = 8;
+inline constexpr std::size_t kPoolWords = 127;  ///< of the longest row that a pooling kernel takes: sums fit 13 bits
 
 struct IntegerTile {
     const std::int16_t* patch;       ///< [stride], zero where an edge does not exist and beyond the last edge
@@ -87,6 +104,23 @@ struct IntegerDenseTask {
     std::size_t edges;           ///< full fan-in
     std::size_t channels;
     std::int32_t magnitude;  ///< greatest |x| of the input encoding
+};
+
+/// The same for inputs u = 0..255. A neuron fires iff the sum of +-u reaches its limit.
+struct OctetTile {
+    const std::uint8_t* patch;   ///< [kOctetStep * steps], zero where an edge does not exist, any value beyond the last edge
+    const std::int32_t* limits;  ///< [channels rounded up to the kernel's octet_lanes], INT32_MAX beyond the last channel
+    Word* fired;                 ///< as in IntegerTile
+};
+
+inline constexpr std::size_t kOctetStep = 4;  ///< edges that a kernel takes at a time
+
+struct OctetDenseTask {
+    const OctetTile* tiles;
+    std::size_t count;
+    const std::int8_t* blocks;  ///< -1 and +1, zero beyond the last edge: [channels / octet_lanes][steps][octet_lanes][kOctetStep]
+    std::size_t steps;          ///< fan-in / kOctetStep, rounded up
+    std::size_t channels;
 };
 
 inline constexpr std::size_t kIntegerStep = 16;  ///< integer patches and rows are padded to a multiple of this
@@ -129,8 +163,9 @@ struct BinaryKernel {
     std::size_t lanes;  ///< channels interleaved in a weight block: a power of two up to 64
     std::size_t tile;   ///< patches a dense call takes at most, up to kMaxTile
     void (*dense)(const BinaryDenseTask&);
+    void (*exits)(const BinaryDenseTask&, const ExitChecks&);  ///< dense, stopping early; null where there is none
     BinaryPrune prune;  ///< simple bounds; the portable one decides after every word of 64 edges, others may do so later
-    void (*pool)(const BinaryPoolTask&) = nullptr;  ///< leaves settled channels of a window alone; null where there is none
+    void (*pool)(const BinaryPoolTask&);  ///< leaves settled channels of a window alone; null where there is none
     /// Lays one group's rows out as the dense kernel's blocks, which are zero before: [channels rounded up to lanes][words]
     /// words in all. Null where they are interleaved as BinaryDenseTask says.
     void (*pack)(const Word* rows, std::size_t channels, std::size_t words, Word* blocks) = nullptr;
@@ -142,6 +177,8 @@ struct IntegerKernel {
     std::size_t lanes, tile;  ///< as in BinaryKernel
     void (*dense)(const IntegerDenseTask&);
     IntegerPrune prune;  ///< edge words of 64, simple bounds
+    std::size_t octet_lanes = 0;  ///< as `lanes`, for `octets`
+    void (*octets)(const OctetDenseTask&) = nullptr;  ///< null where there is none
 };
 
 /// The output stage: sums[c] = 2 m - K for one packed row of K bits.

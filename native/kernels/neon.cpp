@@ -4,7 +4,7 @@
 // holds 31 counts of at most 8, so octets are widened once in 31 words.
 #include <arm_neon.h>
 
-#include "kernels/kernel.hpp"
+#include "kernels/pool_rows.hpp"
 
 namespace o3bnn {
 namespace {
@@ -147,6 +147,24 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
     }
 }
 
+/// What PoolShare needs.
+struct Rows {
+    static constexpr std::size_t kChannels = kWordBits;
+    static constexpr std::size_t kCost = 2;
+
+    static void dense(const BinaryDenseTask& task) { dense_bits(task); }
+
+    static std::int32_t mismatches(const Word* patch, const Word* row, std::size_t words) {
+        uint32x4_t total = vdupq_n_u32(0);
+        for (std::size_t word = 0; word < words; word += 4) {
+            const uint8x16_t low = vreinterpretq_u8_u64(veorq_u64(vld1q_u64(patch + word), vld1q_u64(row + word)));
+            const uint8x16_t high = vreinterpretq_u8_u64(veorq_u64(vld1q_u64(patch + word + 2), vld1q_u64(row + word + 2)));
+            total = vpadalq_u16(total, vpaddlq_u8(vaddq_u8(vcntq_u8(low), vcntq_u8(high))));
+        }
+        return static_cast<std::int32_t>(vaddvq_u32(total));
+    }
+};
+
 // Pruning is the portable kernels'. Called, not copied from there: the objects below are to be constants, since code that
 // fills them in when the library is loaded would depend on the order of initialization.
 void prune_bits(const BinaryPruneTask& task) { conv_b1_scalar.prune(task); }
@@ -154,7 +172,8 @@ void prune_integers(const IntegerPruneTask& task) { conv_int_scalar.prune(task);
 
 }  // namespace
 
-constinit const BinaryKernel conv_b1_neon = {"conv_b1_neon", kLanes, kMaxTile, dense_bits, prune_bits};
+constinit const BinaryKernel conv_b1_neon = {"conv_b1_neon", kLanes, kMaxTile, dense_bits, nullptr,
+                                             prune_bits, pool_by_rows<Rows>, nullptr};
 constinit const IntegerKernel conv_int_neon = {"conv_int_neon", kIntegerLanes, kMaxTile, dense_integers, prune_integers};
 constinit const OutputKernel output_neon = {"output_neon", output_sums};
 

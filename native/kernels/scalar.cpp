@@ -2,6 +2,7 @@
 //
 // Dense: four channels side by side, so that a compiler with 128-bit vectors uses them. Three words at a time go through a
 // full adder (sum and carry), which leaves two popcounts for three words; counts stay in octets until they might overflow.
+#include "kernels/pool_rows.hpp"
 #include "kernels/prune.hpp"
 
 namespace o3bnn {
@@ -71,6 +72,20 @@ void dense_bits(const BinaryDenseTask& task) {
     }
 }
 
+/// What PoolShare needs.
+struct Rows {
+    static constexpr std::size_t kChannels = kWordBits;
+    static constexpr std::size_t kCost = 2;
+
+    static void dense(const BinaryDenseTask& task) { dense_bits(task); }
+
+    static std::int32_t mismatches(const Word* patch, const Word* row, std::size_t words) {
+        std::int32_t count = 0;
+        for (std::size_t word = 0; word < words; ++word) count += popcount(patch[word] ^ row[word]);
+        return count;
+    }
+};
+
 struct SignedSums {
     std::int32_t total[kIntegerLanes];
 };
@@ -132,9 +147,10 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
 
 }  // namespace
 
-const BinaryKernel conv_b1_scalar = {"conv_b1_scalar", kLanes, kTile, dense_bits, prune_bits<Uncounted>, nullptr};
-const IntegerKernel conv_int_scalar = {"conv_int_scalar", kIntegerLanes, kTile, dense_integers,
+constinit const BinaryKernel conv_b1_scalar = {"conv_b1_scalar", kLanes, kTile, dense_bits, nullptr,
+                                     prune_bits<Uncounted>, pool_by_rows<Rows>, nullptr};
+constinit const IntegerKernel conv_int_scalar = {"conv_int_scalar", kIntegerLanes, kTile, dense_integers,
                                        prune_integers<SimpleBounds, Uncounted>};
-const OutputKernel output_scalar = {"output_scalar", output_sums};
+constinit const OutputKernel output_scalar = {"output_scalar", output_sums};
 
 }  // namespace o3bnn

@@ -8,6 +8,12 @@ import numpy.typing as npt
 def available_isas() -> list[str]:
     """Instruction sets that this machine runs and this build contains, the best first, `scalar` last."""
 
+def stage_methods(plan: Plan, isa: str) -> list[list[str]]:
+    """The methods that an instruction set offers for each stage: some of `dense`, `pooling`, `threshold`, `words`."""
+
+def roofline(isa: str) -> float:
+    """Edges a second of the instruction set's popcount loop on one thread, from registers; takes some 50 ms."""
+
 class Plan:
     """A network on its way to an `Engine`: stages in order, then the output stage. Arrays are copied, C-contiguous."""
 
@@ -24,7 +30,8 @@ class Plan:
         pool_size: tuple[int, int],
         pool_stride: tuple[int, int],
         integer_input: bool,
-        prune: bool,
+        method: str,
+        checks: Sequence[int],
         magnitude: int,
         weights: npt.NDArray[np.uint64],
         thresholds: npt.NDArray[np.int32],
@@ -33,7 +40,10 @@ class Plan:
         class_map: npt.NDArray[np.int32],
         exists: npt.NDArray[np.uint64],
     ) -> None:
-        """Append a stage. padding: (top, left). A pool of size and stride (1, 1) is none. prune: which walk runs it.
+        """Append a stage. padding: (top, left). A pool of size and stride (1, 1) is none.
+
+        method: one of `stage_methods`; an engine refuses another. checks: words of a patch after which `threshold` may
+        stop, increasing, inside the patch; other methods ignore them.
 
         weights [channels, words], thresholds and constant [classes, channels], decisive [channels], class_map
         [conv height, conv width], exists (packed masks of the edges of each class) [classes, words].
@@ -64,7 +74,7 @@ class Engine:
         """Write the seconds that each stage took, then the output stage's, to out [n, stages + 1]; one thread."""
 
     def kernel_names(self) -> list[str]:
-        """The kernel object that runs each stage, such as `conv_b1_scalar`."""
+        """The kernel object that runs each stage, such as `conv_b1_scalar` or `conv_b1_pooling_avx512`."""
 
     def dense_edges(self) -> list[int]:
         """Edges of each stage for one image, over all neurons that some window reads."""

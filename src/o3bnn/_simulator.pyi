@@ -14,6 +14,7 @@ class Machine:
         sizes: tuple[int, int, int, int, int, int, int, int],
         switches: tuple[bool, bool, bool, bool, bool],
         memory: tuple[int, int, int, int],
+        images: int,
     ) -> None: ...
     def add_stage(
         self,
@@ -31,7 +32,9 @@ class Machine:
         decisive: npt.NDArray[np.uint8],
         class_map: npt.NDArray[np.int32],
     ) -> None: ...
-    def add_pass(self, *, groups: int, channels: npt.NDArray[np.int32], resident: bool, strip: int) -> None: ...
+    def add_pass(
+        self, *, groups: int, channels: npt.NDArray[np.int32], resident: bool, strip: int, neuron_map_rows: int
+    ) -> None: ...
     def run(
         self, *, image: npt.NDArray[np.uint16], first: int, last: int, limit: int
     ) -> tuple[list[npt.NDArray[np.uint8]], list[int], list[dict[str, Any]], npt.NDArray[np.int64]]: ...

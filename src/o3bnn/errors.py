@@ -30,6 +30,10 @@ class InputError(O3bnnError):
     """Images or arguments of a wrong shape, type or value."""
 
 
+class PlanError(O3bnnError):
+    """An engine plan that is missing, damaged, or made for another network or instruction set."""
+
+
 class DataError(O3bnnError):
     """A data set that is missing, damaged or of another layout than asked for."""
 

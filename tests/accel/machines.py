@@ -1,18 +1,21 @@
 """Hypothesis strategies for random accelerators, and networks that isolate one timing rule."""
 
+from typing import Any
+from unittest.mock import patch
+
 import numpy as np
 from hypothesis import strategies as st
 
-from o3bnn.accel import AcceleratorConfig, Simulator, StageResult, TraceWindow
-from o3bnn.accel.work import stage_works
+from o3bnn.accel import AcceleratorConfig, Simulator, StageResult, TraceWindow, cost
+from o3bnn.accel.work import StageWork, stage_works
 from o3bnn.model import ConvGeometry, ConvStage, InputEncoding, Network, OutputStage, Pooling, packing
 
 
 @st.composite
-def configs(draw: st.DrawFn, network: Network, word: int | None = None) -> AcceleratorConfig:
+def configs(draw: st.DrawFn, network: Network, word: int | None = None, images: int = 1) -> AcceleratorConfig:
     """Random accelerators that a network fits, small buffers and streamed weights included."""
     word = draw(st.sampled_from((1, 8, 16, 32, 64, 128))) if word is None else word
-    works = stage_works(network, word)
+    works = stage_works(network, word, images)
     slots = max(w.patch_words for w in works)
     bank = max([w.bank_words for w in works if not w.single] or [8])
     return AcceleratorConfig(
@@ -30,7 +33,7 @@ def configs(draw: st.DrawFn, network: Network, word: int | None = None) -> Accel
         slot_words=slots * draw(st.sampled_from((1, 2, 16))),
         weight_words=max(16, bank * draw(st.sampled_from((2, 4, 1024)))),
         burst_words=draw(st.sampled_from((1, 4, 8))),
-        map_bytes=draw(st.sampled_from(((1 << 20, 1 << 20), (64, 1 << 20), (1, 1)))),
+        map_bytes=draw(st.sampled_from(((1 << 20, 1 << 20), (64, 1 << 20), (16, 16), (1, 1)))),
         dram_bytes=draw(st.sampled_from((1, 4, 64))),
         dram_latency=draw(st.sampled_from((0, 7, 40))),
     )
@@ -100,13 +103,25 @@ def image(network: Network, value: int = ONE) -> np.ndarray:
 
 
 class Run:
-    """One traced simulation."""
+    """One traced simulation; choice: lanes, strip and passes of the stage `conv`, rather than the cheapest."""
 
     def __init__(
-        self, network: Network, config: AcceleratorConfig, pixels: np.ndarray | None = None, **options: object
+        self,
+        network: Network,
+        config: AcceleratorConfig,
+        pixels: np.ndarray | None = None,
+        choice: tuple[int, int, int] | None = None,
+        **options: object,
     ):
         pixels = image(network) if pixels is None else pixels
-        self.result = Simulator(network, config, **options).run(pixels, TraceWindow(0, 1 << 40))  # type: ignore[arg-type]
+        cheapest = cost.cheapest
+
+        def chosen(work: StageWork, *rest: Any) -> cost.Choice:
+            return cost.Choice(*choice) if choice and work.name == "conv" else cheapest(work, *rest)
+
+        with patch.object(cost, "cheapest", chosen):
+            simulator = Simulator(network, config, **options)  # type: ignore[arg-type]
+        self.result = simulator.run(pixels, TraceWindow(0, 1 << 40))
 
     def events(self, kind: int, stage: int = 0, **wanted: int) -> list[dict[str, int]]:
         """Events of one kind in a stage, in order of cycle."""

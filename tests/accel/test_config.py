@@ -1,5 +1,6 @@
 """Bad configs give one clear error each; YAML there and back."""
 
+import numpy as np
 import pytest
 
 from o3bnn.accel import PRESETS, AcceleratorConfig, Simulator, simulate
@@ -72,9 +73,11 @@ def test_buffers_too_small_for_one_window():
 def test_wrong_images():
     network = conv((5, 5, 8), 2)
     with pytest.raises(InputError, match="expected one uint8 image"):
-        simulate(network, image(network)[None], PRESETS["tiny"])
+        simulate(network, image(network)[:4], PRESETS["tiny"])
     with pytest.raises(InputError, match="expected one uint8 image"):
         simulate(network, image(network).astype(float), PRESETS["tiny"])
+    with pytest.raises(InputError, match=r"expected uint8 images \(3, 5, 5, 8\), got \(2, 5, 5, 8\)"):
+        Simulator(network, PRESETS["tiny"], images=3).run(np.stack([image(network)] * 2))
 
 
 def test_machines():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from o3bnn.accel.simulator import simulate
+from o3bnn.accel.simulator import Simulator, TraceWindow, simulate
 from o3bnn.model import edges
 from tests import strategies
 from tests.accel.machines import configs
@@ -29,10 +29,11 @@ def check_identities(result):
 
 def check_pair(drawn, data, small):
     spec, network = drawn
-    image = strategies.images(spec, 1)[0]
-    config = data.draw(configs(network))
-    profile = edges.count(network, image[None], word=config.word, bounds=config.bounds)
-    results = {machine: simulate(network, image, config, machine=machine) for machine in ("dense", "inorder", "o3")}
+    batch = strategies.images(spec, data.draw(st.sampled_from((1, 1, 2, 3))))
+    config = data.draw(configs(network, images=len(batch)))
+    profile = edges.count(network, batch, word=config.word, bounds=config.bounds)
+    simulators = {m: Simulator(network, config.machine(m), images=len(batch)) for m in ("dense", "inorder", "o3")}
+    results = {machine: simulator.run(batch) for machine, simulator in simulators.items()}
     for machine, result in results.items():
         check_identities(result)
         for stage, wanted in zip(result.stages, profile.stages, strict=True):
@@ -43,9 +44,10 @@ def check_pair(drawn, data, small):
                 assert stage.edges.evaluated == stage.edges.dense
             elif machine == "inorder" and stage.words["halo"] == 0 and stage.mapping.startswith("1 x"):
                 assert stage.edges == wanted.edges
-    again = simulate(network, image, config)
-    assert again.to_dict() == results["o3"].to_dict()
-    as_inorder = simulate(network, image, config.replace(depth=1, stations=1, lockstep=True))
+        awake = simulators[machine].run(batch, TraceWindow(0, 1, 1))
+        assert awake.to_dict() == result.to_dict(), "a traced run looks at every PE in every cycle"
+    lockstep = config.replace(depth=1, stations=1, lockstep=True)
+    as_inorder = Simulator(network, lockstep, images=len(batch)).run(batch)
     assert as_inorder.total.to_dict() == results["inorder"].total.to_dict()
 
 

@@ -55,18 +55,50 @@ def test_t4_constants_take_no_word_unless_dense():
     assert Run(network, machine())[0].edges.constant == 8 * 8
 
 
-def test_t5_groups_take_strips_in_turn_and_chunks_count_shared_neurons_once():
-    network = conv((4, 4, 8), 1)
-    run = Run(network, machine(pes=4))
-    strip = int(run[0].mapping.split("by")[1]) if "by" in run[0].mapping else 1
-    first = [event["window"] for event in run.events(LOAD)[:4]]
-    assert first == [strip * g for g in range(4)]
-    pooled = conv((5, 5, 8), 1, pool=((3, 3), (2, 2)), threshold=NEVER - 1, decisive=1)
-    pooled = conv((5, 5, 8), 1, pool=((3, 3), (2, 2)), threshold=8)
-    two = Run(pooled, machine(pes=2, depth=4), image(pooled, ZERO))
-    assert two[0].mapping == "2 x 1 x 1"
-    assert two[0].words["halo"] == 5
-    assert two[0].edges.evaluated + two[0].edges.pruned == 25 * 8
+def test_t5_groups_take_strips_in_turn():
+    run = Run(conv((4, 4, 8), 1), machine(pes=4), choice=(1, 2, 1))
+    assert run[0].mapping == "4 x 1 x 1 by 2"
+    assert [event["window"] for event in run.events(LOAD)[:4]] == [0, 2, 4, 6]
+
+
+OVERLAPPING = conv((5, 5, 8), 1, pool=((3, 3), (2, 2)), threshold=8)
+"""Two rows of two windows, which share the five neurons of the third row."""
+
+
+def test_t5_strips_share_neurons_through_the_neuron_map():
+    """No neuron fires, so that every one is needed; each strip is a row of windows."""
+    pixels = image(OVERLAPPING, ZERO)
+    shared = Run(OVERLAPPING, machine(pes=2), pixels, choice=(1, 2, 1))
+    apart = Run(OVERLAPPING, machine(pes=2, map_bytes=(1, 1)), pixels, choice=(1, 2, 1))
+    assert shared[0].mapping == apart[0].mapping == "2 x 1 x 1 by 2"
+    assert (shared[0].words["useful"], shared[0].words["halo"]) == (25, 0)
+    assert (apart[0].words["useful"], apart[0].words["halo"]) == (25, 5)
+    assert len(shared.events(DISPATCH)) == 25
+    for run in (shared, apart):
+        assert run[0].edges.evaluated + run[0].edges.pruned == 25 * 8
+
+
+def test_t5_a_neuron_in_flight_in_another_strip_is_left_to_it():
+    """One window a strip, side by side: the second one finds every neuron of the shared column in flight or decided."""
+    network = conv((3, 5, 64), 1, pool=((3, 3), (2, 2)), threshold=64)
+    run = Run(network, machine(pes=2, stations=1, loader_words=256), image(network, ZERO), choice=(1, 1, 1))
+    assert run[0].mapping == "2 x 1 x 1"
+    assert run[0].words["halo"] == 0
+    assert (
+        sum(event["position"] % 3 == 2 for event in run.events(DISPATCH, pe=0))
+        + sum(event["position"] % 3 == 0 for event in run.events(DISPATCH, pe=1))
+        == 3
+    ), "each neuron of the shared column is dispatched once"
+
+
+def test_t5_a_strip_waits_for_its_rows_in_the_neuron_map():
+    """Two strips of three rows that share one take five; of 10 bits each, four fit in the five bytes left."""
+    pixels = image(OVERLAPPING, ZERO)
+    tight = Run(OVERLAPPING, machine(pes=2, map_bytes=(3, 3)), pixels, choice=(1, 2, 1))
+    retired = {event["window"]: event["cycle"] for event in tight.events(RETIRE)}
+    loaded = {event["window"]: event["cycle"] for event in tight.events(LOAD)}
+    assert loaded[2] == retired[1]
+    assert tight[0].words["halo"] == 0
 
 
 def test_t6_one_word_a_cycle_in_order():
@@ -216,7 +248,7 @@ def test_t19_a_window_waits_for_its_place():
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_t20_no_pe_runs_further_ahead_than_depth(depth):
     network = conv((1, 8, 64), 2, threshold=[1, 64])
-    run = Run(network, machine(pes=2, depth=depth, stations=2))
+    run = Run(network, machine(pes=2, depth=depth, stations=2), choice=(2, 1, 1))
     last_word = {w: max(run.cycles(ISSUE, window=w)) for w in range(8)}
     for event in run.events(DISPATCH):
         if event["window"] >= depth:
@@ -227,7 +259,7 @@ def test_t20_no_pe_runs_further_ahead_than_depth(depth):
 
 
 def test_t21_windows_retire_in_order_after_their_last_decision():
-    run = Run(conv((1, 6, 32), 2, threshold=[1, 32]), machine(pes=2, depth=4, stations=3))
+    run = Run(conv((1, 6, 32), 2, threshold=[1, 32]), machine(pes=2, depth=4, stations=3), choice=(2, 1, 1))
     retired = run.events(RETIRE)
     assert [e["window"] for e in retired] == list(range(6))
     for event in retired:
@@ -300,6 +332,29 @@ def test_t27_spilled_maps_share_the_bandwidth():
     assert outside[0].traffic["dram_map_bits"] == 16 * 8, "written"
     assert outside[1].traffic["dram_map_bits"] == 16 * 8, "read"
     assert outside[1].cycles > inside[1].cycles
+
+
+def test_t28_a_batch_goes_through_stage_by_stage():
+    network = conv((4, 4, 8), 4, kernel=3, threshold=[30, 36, 40, 50])
+    batch = np.random.default_rng(1).integers(0, 256, (3, *network.input.shape), dtype=np.uint8)
+    alone = [Run(network, machine(), pixels) for pixels in batch]
+    together = Run(network, machine(), batch, images=3)
+    assert together[0].windows == 3 * alone[0][0].windows
+    assert together[0].traffic["map_reads"] == 3 * alone[0][0].traffic["map_reads"], "images share no columns"
+    assert [event["window"] for event in together.events(RETIRE)] == list(range(12))
+    assert together.cycles(LOAD, stage=1)[0] > together.cycles(RETIRE)[-1], "all images leave a stage first"
+    for sums, run in zip(together.result.sums, alone, strict=True):
+        np.testing.assert_array_equal(sums, run.result.sums)
+
+
+def test_t28_weights_come_once_a_batch():
+    network = conv((1, 1, 64), 4, threshold=64)
+    config = machine(weight_words=8, slot_words=64)
+    one = Run(network, config, choice=(1, 1, 4))
+    batch = Run(network, config, np.stack([image(network)] * 3), choice=(1, 1, 4), images=3)
+    bits = [run.result.total.traffic["dram_weight_bits"] for run in (one, batch)]
+    assert bits == [4 * 64 + 8] * 2, "eight words a channel, and one of the output stage"
+    assert batch[0].words["useful"] == 3 * one[0].words["useful"]
 
 
 def test_a_slow_dram_is_no_deadlock():

@@ -6,16 +6,19 @@ from typing import Any
 import pytest
 
 from o3bnn.report import demo
+from o3bnn.report.shipped import DEFAULT, MNIST, ShippedSet
 from tests.cli.helpers import error_line, run, run_json, run_ok
+
+Call = tuple[Path, ShippedSet, int, bool]
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int, bool]]:
-    """What the demo is called with: output, threads, and whether it may print."""
-    seen: list[tuple[Path, int, bool]] = []
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """What the demo is called with: output, images and models, threads, and whether it may print."""
+    seen: list[Call] = []
 
-    def recorded(output: Path, *, threads: int, console: Any) -> dict[str, str]:
-        seen.append((output, threads, console is not None))
+    def recorded(output: Path, *, shipped_set: ShippedSet, threads: int, console: Any) -> dict[str, str]:
+        seen.append((output, shipped_set, threads, console is not None))
         if console is not None:
             console.print("shown")
         return {"page": str(output)}
@@ -24,11 +27,17 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int, bool]]:
     return seen
 
 
-def test_options_are_handed_on(calls: list[tuple[Path, int, bool]]) -> None:
+def test_options_are_handed_on(calls: list[Call]) -> None:
     assert run_ok("demo").stdout == "shown\n"
     assert run_ok("demo", "-o", "x.html", "--threads", 2).stdout == "shown\n"
     assert run_json("demo", "--output", "x.html") == {"page": "x.html"}
-    assert calls == [(Path("o3bnn-demo.html"), 1, True), (Path("x.html"), 2, True), (Path("x.html"), 1, False)]
+    assert run_ok("demo", "--digits").stdout == "shown\n"
+    assert calls == [
+        (Path("o3bnn-demo.html"), DEFAULT, 1, True),
+        (Path("x.html"), DEFAULT, 2, True),
+        (Path("x.html"), DEFAULT, 1, False),
+        (Path("o3bnn-demo.html"), MNIST, 1, True),
+    ]
 
 
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:

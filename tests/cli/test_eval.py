@@ -37,6 +37,7 @@ def test_accuracy_is_that_of_the_reference(model: Path, mnist: Path, batch: int)
         "batch": batch,
         "threads": 1,
         "pruning": "auto",
+        "planned": False,
     }
 
 

@@ -37,7 +37,7 @@ def test_the_manual_has_a_section_and_a_row_for_every_command() -> None:
     sections = re.findall(r"^## ([a-z]+)$", text, re.MULTILINE)
     rows = re.findall(r"^\| \[`([a-z]+)`\]\(#\1\) \|", text, re.MULTILINE)
     assert sorted(sections) == sorted(rows) == sorted(COMMANDS)
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 13
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_an_empty_path_is_not_the_current_folder(arguments: tuple[str, ...], nam
 
 
 def test_unknown_command_and_option() -> None:
-    assert error_line(run("train")) == "No such command 'train' (see o3bnn --help)"
+    assert error_line(run("fly")) == "No such command 'fly' (see o3bnn --help)"
     assert error_line(run("--fast")).startswith("No such option: --fast")
     assert error_line(run("info")) == "Missing argument 'MODEL' (see o3bnn info --help)"
 
 
-@pytest.mark.parametrize("command", ["info", "run", "eval", "prune"])
+@pytest.mark.parametrize("command", ["info", "run", "eval", "prune", "plan", "bench"])
 @pytest.mark.parametrize("content", [None, b"", b"\x10\0\0\0\0\0\0\0{}", b"\xff" * 99, b"{" * 99])
 def test_a_model_that_is_missing_or_damaged(tmp_path: Path, command: str, content: bytes | None) -> None:
     path = tmp_path / "m.safetensors"

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from o3bnn import Engine, _native
+from o3bnn.engine.plan import StagePlan, default_plan, native_plan, offered_methods
 from o3bnn.errors import InputError
 from tests.engine import networks
 
 CPU_INFO = Path("/proc/cpuinfo")
+ISAS = _native.available_isas()
 NETWORK = networks.build(networks.AWKWARD["windows with a remainder"])
 
 
@@ -28,13 +30,48 @@ def test_avx2_is_available_where_the_processor_has_it():
     assert ("avx2" in _native.available_isas()) == ("avx2" in flags and "popcnt" in flags)
 
 
-@pytest.mark.parametrize("isa", _native.available_isas())
-@pytest.mark.parametrize("pruning", ["on", "off"])
-def test_a_forced_instruction_set_runs_its_own_kernels(isa, pruning, monkeypatch):
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_forced_instruction_set_runs_its_own_kernels(isa, monkeypatch):
     monkeypatch.setenv("O3BNN_ISA", isa)
-    engine = Engine(NETWORK, threads=1, pruning=pruning)
+    engine = Engine(NETWORK, threads=1, pruning="off")
     assert engine.isa == isa
-    assert engine.kernels[1:] == (f"conv_b1_{isa}",) * (len(NETWORK.stages) - 1)
+    assert engine.kernels == (f"conv_int_{isa}", f"conv_b1_{isa}")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_method_that_is_offered_runs_under_its_name(isa):
+    integer, binary = offered_methods(NETWORK, isa)
+    assert integer == ["dense", "words"]
+    assert {"dense", "words"} <= set(binary) <= {"dense", "pooling", "threshold", "words"}
+    for method in binary:
+        native = _native.Engine(native_plan(NETWORK, [StagePlan(), StagePlan(method)]), isa, 1, 0)
+        assert native.kernel_names() == [f"conv_int_{isa}", f"conv_b1_{'' if method == 'dense' else method + '_'}{isa}"]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_pruning_prefers_the_pooling_kernel(isa):
+    first, second = default_plan(NETWORK, isa, "on")
+    assert first.method == "words"
+    assert second.method == ("pooling" if "pooling" in offered_methods(NETWORK, isa)[1] else "words")
+    assert default_plan(NETWORK, isa, "off") == [StagePlan("dense")] * 2
+
+
+def test_a_method_that_is_not_offered_is_refused():
+    plan = native_plan(NETWORK, [StagePlan("pooling"), StagePlan()])
+    with pytest.raises(ValueError, match="scalar does not offer the method pooling for a stage"):
+        _native.Engine(plan, "scalar", 1, 0)
+    with pytest.raises(ValueError, match="there is no method 'fast'"):
+        native_plan(NETWORK, [StagePlan("fast"), StagePlan()])
+
+
+@pytest.mark.parametrize("checks", [(0,), (1, 1), (2, 1), (3,), (-1,)])
+def test_checks_increase_inside_a_patch(checks):
+    network = networks.build(networks.AWKWARD["many words"])
+    words = [-(-stage.geometry.full_fan_in // 64) for stage in network.stages]
+    assert words[1] == 19
+    plan = [StagePlan(), StagePlan("threshold", tuple(check + 16 if check == 3 else check for check in checks))]
+    with pytest.raises(InputError, match=r"dense0: checks = .* do not increase from 1 to at most 18"):
+        native_plan(network, [*plan, StagePlan()])
 
 
 def test_scalar_kernels_by_name(monkeypatch):

@@ -2,29 +2,28 @@
 
 import pytest
 
-from o3bnn.report import demo, measure, shipped
+from o3bnn.report import demo, measure
 from tests.report import helpers
 
 
-def use_small_networks(monkeypatch):
-    """Put the small networks and samples in place of the shipped ones, and time as briefly as possible."""
-    monkeypatch.setattr(shipped, "MODELS", tuple(helpers.SPECS))
-    monkeypatch.setattr(shipped, "shipped_model", helpers.network)
-    monkeypatch.setattr(shipped, "shipped_model_bytes", {"alpha": 1234, "beta": 5678}.__getitem__)
-    monkeypatch.setattr(shipped, "shipped_samples", helpers.samples)
+def measure_little(monkeypatch):
+    """Time as briefly as possible, and neither sweep over nor time all of the few images."""
     monkeypatch.setattr(measure, "TIMING_BUDGET_S", 0.0)
+    monkeypatch.setattr(measure, "PLAN_SECONDS", 0.01)
+    monkeypatch.setattr(measure, "SWEPT_IMAGES", helpers.SWEPT)
+    monkeypatch.setattr(measure, "TIMED_IMAGES", helpers.TIMED)
 
 
 @pytest.fixture
-def small(monkeypatch):
-    use_small_networks(monkeypatch)
+def little(monkeypatch):
+    measure_little(monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    """The JSON document of a demo and its page as text."""
+@pytest.fixture(scope="session", params=[helpers.GREY, helpers.COLOUR], ids=["grey", "colour"])
+def shown(request, tmp_path_factory):
+    """The small set that a demo ran on, its JSON document, and its page as text."""
     path = tmp_path_factory.mktemp("demo") / "page.html"
     with pytest.MonkeyPatch.context() as monkeypatch:
-        use_small_networks(monkeypatch)
-        doc = demo.run(path)
-    return doc, path.read_text("utf-8")
+        measure_little(monkeypatch)
+        doc = demo.run(path, shipped_set=request.param)
+    return request.param, doc, path.read_text("utf-8")

@@ -1,17 +1,21 @@
-"""Two small networks in place of the shipped ones, so that a whole demo takes a second."""
+"""Small networks in place of the shipped ones, so that a whole demo takes a second."""
 
 import json
+from dataclasses import dataclass
 from functools import cache
 from html.parser import HTMLParser
 
 import numpy as np
 
 from o3bnn.model import Network
+from o3bnn.report.shipped import ShippedSet
 from tests import strategies
 from tests.strategies import ConvSpec, Spec
 
 SIDE = 12
 IMAGES = 24
+SWEPT = 9
+TIMED = 10
 HOSTILE_NAME = '<b>&"$x$ {{7}}'
 
 
@@ -19,9 +23,12 @@ def conv(channels, pool):
     return ConvSpec(channels, (3, 3), (1, 1), (1, 1), "zero", ((2, 2), (2, 2)) if pool else None, True, 1, False)
 
 
+CONVOLUTIONS = (conv(8, False), conv(17, True))
 SPECS = {
     "alpha": Spec((SIDE, SIDE, 1), "pixel", (), (33, 40), 10, 3),
-    "beta": Spec((SIDE, SIDE, 1), "pixel", (conv(8, False), conv(17, True)), (20,), 10, 4),
+    "beta": Spec((SIDE, SIDE, 1), "pixel", CONVOLUTIONS, (20,), 10, 4),
+    "plain": Spec((SIDE, SIDE, 3), "pixel", CONVOLUTIONS, (20,), 10, 5),
+    "pruned": Spec((SIDE, SIDE, 3), "pixel", CONVOLUTIONS, (20,), 10, 6),
 }
 
 
@@ -37,10 +44,42 @@ def network(name, hostile=False):
     )
 
 
-def samples():
-    """Images, uint8 [IMAGES, SIDE, SIDE, 1], and labels, int64 [IMAGES]."""
-    rng = np.random.default_rng(5)
-    return rng.integers(0, 256, (IMAGES, SIDE, SIDE, 1), dtype=np.uint8), rng.integers(0, 10, IMAGES)
+@dataclass(frozen=True)
+class SmallSet(ShippedSet):
+    """Random networks and images in place of shipped ones."""
+
+    hostile: bool = False
+
+    def model(self, name):
+        return network(name, self.hostile)
+
+    def model_bytes(self, name):
+        return 1000 + len(name)
+
+    def samples(self):
+        """Images, uint8 [IMAGES, *shape], and labels, int64 [IMAGES]."""
+        rng = np.random.default_rng(5)
+        return rng.integers(0, 256, (IMAGES, *self.shape), dtype=np.uint8), rng.integers(0, 10, IMAGES)
+
+
+GREY = SmallSet(
+    title="Grey",
+    class_names=tuple("0123456789"),
+    shape=(SIDE, SIDE, 1),
+    models=("alpha", "beta"),
+    trained_for_pruning=False,
+    file="",
+    sha256="",
+)
+COLOUR = SmallSet(
+    title="Colour",
+    class_names=tuple(f"kind {letter}" for letter in "abcdefghij"),
+    shape=(SIDE, SIDE, 3),
+    models=("plain", "pruned"),
+    trained_for_pruning=True,
+    file="",
+    sha256="",
+)
 
 
 class Page(HTMLParser):

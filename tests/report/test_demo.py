@@ -11,24 +11,37 @@ import pytest
 from rich.console import Console
 
 from o3bnn.engine import Engine
+from o3bnn.engine.plan import offered_methods
 from o3bnn.errors import InputError
 from o3bnn.model import edges, reference
-from o3bnn.report import demo, measure
+from o3bnn.report import demo, measure, tables
 from o3bnn.report.equality import DifferentBitsError
 from tests.report import helpers
 
-pytestmark = pytest.mark.usefixtures("small")
+pytestmark = pytest.mark.usefixtures("little")
 
 
-def printed(path, **options):
+def run(path, shipped_set=helpers.GREY, **options):
+    return demo.run(path, shipped_set=shipped_set, **options)
+
+
+def printed(path, shipped_set=helpers.GREY):
     stream = io.StringIO()
-    doc = demo.run(path, console=Console(file=stream, width=200), **options)
+    doc = run(path, shipped_set, console=Console(file=stream, width=200))
     return doc, stream.getvalue()
 
 
-def test_the_document_says_what_the_reference_and_the_oracle_say(tmp_path):
-    doc = helpers.as_json(demo.run(tmp_path / "page.html"))
-    images, labels = helpers.samples()
+def test_the_document_says_what_the_reference_and_the_oracle_say(shown):
+    shipped_set, doc, _ = shown
+    doc = helpers.as_json(doc)
+    images, labels = shipped_set.samples()
+    assert doc["samples"] == {
+        "images": helpers.IMAGES,
+        "data_set": shipped_set.title,
+        "what": f"the first {helpers.IMAGES} images of the {shipped_set.title} test set, in its own order",
+        "classes": list(shipped_set.class_names),
+    }
+    assert [model["name"] for model in doc["models"]] == list(shipped_set.models)
     for model in doc["models"]:
         network = helpers.network(model["name"])
         classes = reference.run(network, images).classes
@@ -55,36 +68,69 @@ def test_the_document_says_what_the_reference_and_the_oracle_say(tmp_path):
         assert model["same_bits"]["bits"] == len(images) * sum(int(np.prod(shape)) for shape in network.out_shapes)
 
 
-def test_word_widths_of_both_bounds(tmp_path):
-    for model in demo.run(tmp_path / "page.html")["models"]:
-        engine, (images, _) = Engine(helpers.network(model["name"])), helpers.samples()
-        shares = model["evaluated_by_word"]
+def test_word_widths_of_both_bounds(shown):
+    shipped_set, doc, _ = shown
+    images = shipped_set.samples()[0][: helpers.SWEPT]
+    for model in doc["models"]:
+        engine, shares = Engine(helpers.network(model["name"])), model["evaluated_by_word"]
+        assert shares["images"] == helpers.SWEPT
         assert tuple(map(int, shares["simple"])) == measure.WORDS
         assert tuple(map(int, shares["sharp"])) == measure.SHARP_WORDS
-        for bounds, words in shares.items():
-            for word, found in words.items():
+        for bounds in ("simple", "sharp"):
+            for word, found in shares[bounds].items():
                 profile = engine.profile(images, word=int(word), bounds=bounds)
                 assert found == 1 - profile.total("binary").pruned_share
 
 
+def test_all_images_may_be_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "SWEPT_IMAGES", helpers.IMAGES + 1)
+    for model in run(tmp_path / "page.html")["models"]:
+        assert model["evaluated_by_word"]["images"] == helpers.IMAGES
+        shares = {row["word"]: row["pruned_share"] for row in model["pruning"]}
+        assert {word: 1 - model["evaluated_by_word"]["simple"][str(word)] for word in shares} == pytest.approx(shares)
+        assert [row["images"] for row in model["pruning"]] == [helpers.IMAGES, helpers.IMAGES]
+
+
 def test_times_belong_to_the_modes(tmp_path):
-    for model in demo.run(tmp_path / "page.html", threads=2)["models"]:
+    for model in run(tmp_path / "page.html", threads=2)["models"]:
         timing = model["timing"]
+        network = helpers.network(model["name"])
+        assert timing["batch"] == helpers.TIMED
         assert list(timing["modes"]) == ["off", "on", "auto"]
         assert list(timing["speedup_over_off"]) == ["on", "auto"]
         for mode, times in timing["modes"].items():
             low, high = times["quartiles_s"]
             assert 0 < low <= times["median_s"] <= high
-            engine = Engine(helpers.network(model["name"]), pruning=mode)
-            assert times["kernels"] == list(engine.kernels)
+            assert len(times["kernels"]) == len(network.stages)
+            if mode != "auto":
+                assert times["kernels"] == list(Engine(network, pruning=mode).kernels)
+        for method, offered in zip(timing["plan"], offered_methods(network, Engine(network).isa), strict=True):
+            assert method.partition(" ")[0] in offered
+
+
+def test_all_models_and_modes_are_timed_in_turns(tmp_path, monkeypatch):
+    calls, right = [], Engine.run
+
+    def recorded(engine, images):
+        calls.append((engine.network.name, engine.pruning, len(images)))
+        return right(engine, images)
+
+    monkeypatch.setattr(Engine, "run", recorded)
+    doc = run(tmp_path / "page.html", helpers.COLOUR)
+    turn = [(name, mode, helpers.TIMED) for name in ("plain", "pruned") for mode in ("off", "on", "auto")]
+    rounds = doc["models"][0]["timing"]["rounds"]
+    assert rounds == doc["models"][1]["timing"]["rounds"] == 7
+    timed = [turn[:: -1 if index % 2 else 1] for index in range(rounds)]
+    assert calls[-(rounds + 1) * len(turn) :] == turn + [call for calls in timed for call in calls]
 
 
 def test_the_terminal_shows_the_same_figures(tmp_path):
     path = tmp_path / "page.html"
     doc, text = printed(path)
+    assert "What training for pruning bought" not in text
     for model in doc["models"]:
         assert model["name"] in text
-        assert f"{model['accuracy']['correct']} of {helpers.IMAGES} digits" in text
+        assert f"{model['accuracy']['correct']} of {helpers.IMAGES} images recognized" in text
         assert f"{100 * model['pruning'][0]['pruned_share']:.1f}% of the binary stages' edges pruned" in text
         assert f"{model['timing']['speedup_over_off']['on']['median']:.2f}x as fast as no pruning" in text
         for stage in model["stages"]:
@@ -92,6 +138,20 @@ def test_the_terminal_shows_the_same_figures(tmp_path):
     assert "\x1b" not in text
     assert f"Page: {path}" in text
     assert doc["page"] == str(path)
+
+
+def test_the_terminal_shows_two_models_side_by_side(tmp_path):
+    doc, text = printed(tmp_path / "page.html", helpers.COLOUR)
+    lines = [" ".join(line.split()) for line in text[text.index("What training for pruning bought") :].splitlines()]
+    accuracies = [f"{model['accuracy']['correct'] / helpers.IMAGES:.1%}" for model in doc["models"]]
+    points = 100 * (doc["models"][1]["accuracy"]["share"] - doc["models"][0]["accuracy"]["share"])
+    assert lines[1] == "plain pruned difference"
+    assert lines[2] == f"images recognized {' '.join(accuracies)} {points:+.1f} points"
+    for row, word in enumerate((1, 64)):
+        shares = " ".join(f"{model['pruning'][row]['pruned_share']:.1%}" for model in doc["models"])
+        assert any(line.startswith(f"edges pruned, B = {word} {shares} ") for line in lines)
+    times = " ".join(tables.microseconds(model["timing"]["modes"]["auto"]["median_s"]) for model in doc["models"])
+    assert f"time per image, planned {times}" in lines
 
 
 @pytest.mark.parametrize("what", ["activations", "run"])
@@ -109,7 +169,7 @@ def test_different_bits_are_an_error_and_no_page(what, mode, tmp_path, monkeypat
     monkeypatch.setattr(Engine, what, wrong)
     stage = "dense2" if what == "activations" else "output"
     with pytest.raises(DifferentBitsError, match=f"beta: .*{stage} differ with pruning off and {mode}: 1 of .*image 7"):
-        demo.run(tmp_path / "page.html")
+        run(tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -125,7 +185,7 @@ def test_an_engine_that_is_wrong_in_every_mode_is_found_by_the_reference(tmp_pat
     with pytest.raises(
         DifferentBitsError, match="alpha: the bits of stage dense0 differ in the engine and the reference"
     ):
-        demo.run(tmp_path / "page.html")
+        run(tmp_path / "page.html")
 
 
 @pytest.mark.parametrize(("missing", "renderer"), [("jinja2", "None"), ("matplotlib", "None"), ("nothing", "render")])
@@ -157,7 +217,7 @@ def refuse_to_measure(*arguments):
 def test_an_output_that_cannot_be_written(place, message, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "measure", refuse_to_measure)
     with pytest.raises(InputError, match=message):
-        demo.run(tmp_path / place)
+        run(tmp_path / place)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,7 +226,7 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "measure", refuse_to_measure)
     tmp_path.chmod(0o500)
     with pytest.raises(InputError, match="Permission denied: check the permissions"):
-        demo.run(tmp_path / "page.html")
+        run(tmp_path / "page.html")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux")
@@ -174,7 +234,7 @@ def test_a_folder_in_which_no_file_can_be_made(monkeypatch):
     """Also for root, whom `os.access` would let write anywhere."""
     monkeypatch.setattr(demo, "measure", refuse_to_measure)
     with pytest.raises(InputError, match=r"cannot write /proc/x\.html: .*: check the path"):
-        demo.run(Path("/proc/x.html"))
+        run(Path("/proc/x.html"))
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -186,7 +246,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(InputError, match=r"cannot write .*page.html: No space left on device: free some space"):
-        demo.run(path)
+        run(path)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
     monkeypatch.undo()
@@ -194,6 +254,7 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_a_terminal_is_never_too_narrow(tmp_path):
     stream = io.StringIO()
-    demo.run(tmp_path / "page.html", console=Console(file=stream, width=80, force_terminal=True, color_system=None))
+    console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+    run(tmp_path / "page.html", helpers.COLOUR, console=console)
     lines = [line for line in stream.getvalue().splitlines() if not line.startswith("Page: ")]
     assert max(map(len, lines)) <= 80

@@ -3,19 +3,20 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from o3bnn.report import demo, page, shipped, svg, tables
+from o3bnn.report import demo, page, svg, tables, views
 from tests.report import helpers
 
 URL_ATTRIBUTES = ("src", "href", "srcset", "action", "data", "poster", "xlink:href", "formaction")
 
 
 def test_the_page_needs_nothing_from_elsewhere(shown):
-    _, html = shown
+    _, _, html = shown
     parsed = helpers.Page(html)
     assert parsed.open == []
     for tag, attributes in parsed.elements:
@@ -29,7 +30,7 @@ def test_the_page_needs_nothing_from_elsewhere(shown):
 
 
 def test_every_figure_of_the_page_is_in_the_document(shown):
-    doc, html = shown
+    _, doc, html = shown
     found = helpers.Page(html).figures
     known = helpers.numbers(helpers.as_json(doc))
     assert len(found) > 100
@@ -50,7 +51,7 @@ def test_every_figure_of_the_page_is_in_the_document(shown):
 
 
 def test_the_table_holds_every_stage_and_count(shown):
-    doc, html = shown
+    _, doc, html = shown
     for model in doc["models"]:
         for row in model["pruning"]:
             table = re.search(
@@ -66,7 +67,7 @@ def test_the_table_holds_every_stage_and_count(shown):
 
 
 def test_every_stage_is_named_in_every_plot(shown):
-    doc, html = shown
+    _, doc, html = shown
     parsed = helpers.Page(html)
     labels = [label for label in parsed.attributes("svg", "aria-label") if label.startswith("Edges by stage")]
     assert len(labels) == 4
@@ -77,8 +78,9 @@ def test_every_stage_is_named_in_every_plot(shown):
                 assert f"{stage['name']} {share} evaluated" in label
 
 
-def test_wrong_digits_are_marked(shown):
-    doc, html = shown
+def test_wrong_images_are_marked(shown):
+    shipped_set, doc, html = shown
+    names = shipped_set.class_names
     parsed = helpers.Page(html)
     cells = [attributes for tag, attributes in parsed.elements if tag == "li" and "title" in attributes]
     assert len(cells) == helpers.IMAGES
@@ -87,23 +89,66 @@ def test_wrong_digits_are_marked(shown):
         assert wrong == [item["index"] for item in model["wrong"]]
         for item in model["wrong"]:
             title = cells[item["index"]]["title"]
-            assert title.startswith(f"image {item['index']}: {item['label']};")
-            assert f"{model['name']} says {item['predicted']}" in title
+            assert title.startswith(f"image {item['index']}: {names[item['label']]};")
+            assert f"{model['name']} says {names[item['predicted']]}" in title
 
 
 def test_the_sprite_holds_the_images(shown):
-    _, html = shown
+    shipped_set, _, html = shown
     encoded = re.search(r'--sprite: url\("data:image/png;base64,([^"]*)"\)', html)[1]
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("LA"))[..., 1]
-    images, _ = helpers.samples()
-    for i, image in enumerate(images[..., 0]):
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as sprite:
+        assert sprite.mode == ("LA" if shipped_set == helpers.GREY else "RGB")
+        pixels = np.asarray(sprite)
+    if shipped_set == helpers.GREY:
+        pixels = pixels[..., 1:]  # grey images are opacity, so that a dark page can show them in white
+    images, _ = shipped_set.samples()
+    side = helpers.SIDE
+    for i, image in enumerate(images):
         y, x = divmod(i, 16)
-        side = helpers.SIDE
         np.testing.assert_array_equal(pixels[y * side : (y + 1) * side, x * side : (x + 1) * side], image)
 
 
+def test_a_dark_page_inverts_grey_images_only(shown):
+    shipped_set, _, html = shown
+    assert (".picture::before { filter: none; }" in html) == (shipped_set == helpers.COLOUR)
+
+
+def test_two_models_are_compared_where_one_is_trained_for_pruning(shown):
+    shipped_set, doc, html = shown
+    table = re.search(r'<table class="compared">(.*?)</table>', html, re.S)
+    assert (table is not None) == shipped_set.trained_for_pruning
+    if table is None:
+        return
+    parsed = helpers.Page(table[1])
+    plain, pruned = doc["models"]
+    assert [text for tag, text in parsed.texts if tag == "th"][1:3] == ["plain", "pruned"]
+    accuracies = [model["accuracy"]["share"] for model in (plain, pruned)]
+    assert [value for value, _ in parsed.figures[:3]] == [*accuracies, accuracies[1] - accuracies[0]]
+    labels = [label for label in helpers.Page(html).attributes("svg", "aria-label") if "plain and pruned" in label]
+    for label, rows in zip(labels, zip(plain["pruning"], pruned["pruning"], strict=True), strict=True):
+        assert label.startswith(f"Evaluated shares at B = {rows[0]['word']}, ")
+        total = " and ".join(tables.percent(1 - row["pruned_share"]) for row in rows)
+        assert label.endswith(f"; binary stages {total}.")
+
+
+def test_many_images_and_mistakes_are_shown_in_part(little, tmp_path, monkeypatch):
+    monkeypatch.setattr(views, "SHOWN_IMAGES", 17)
+    monkeypatch.setattr(page, "SHOWN_IMAGES", 17)
+    monkeypatch.setattr(page, "SHOWN_MISTAKES", 3)
+    path = tmp_path / "page.html"
+    doc = demo.run(path, shipped_set=helpers.COLOUR)
+    html = path.read_text("utf-8")
+    assert len({item["index"] for model in doc["models"] for item in model["wrong"] if item["index"] < 17}) > 3
+    assert html.count('<li class="card">') == 3
+    assert "the first 3 of the images below" in html
+    assert html.count('title="image ') == 17
+    assert "The first 17 images" in html
+    columns, rows = ([int(place) for place in re.findall(rf"--{axis}: (\d+)", html)] for axis in "xy")
+    assert max(row * 16 + column for column, row in zip(columns, rows, strict=True)) == 16
+
+
 def test_pictures_have_words_and_tables_have_headers(shown):
-    _, html = shown
+    _, _, html = shown
     parsed = helpers.Page(html)
     assert all(attributes.get("alt") for tag, attributes in parsed.elements if tag == "img")
     assert all(
@@ -122,7 +167,7 @@ def test_pictures_have_words_and_tables_have_headers(shown):
 
 
 def test_plots_take_their_colours_from_the_page(shown):
-    _, html = shown
+    _, _, html = shown
     for color, variable in svg.VARIABLES.items():
         assert color not in html
         assert f"{variable}: #" in html
@@ -130,18 +175,19 @@ def test_plots_take_their_colours_from_the_page(shown):
     assert "font-family: 'DejaVu" not in html
 
 
-def test_names_are_never_markup(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "shipped_model", lambda name: helpers.network(name, hostile=True))
+@pytest.mark.parametrize("shipped_set", [helpers.GREY, helpers.COLOUR], ids=["grey", "colour"])
+def test_names_are_never_markup(shipped_set, little, tmp_path):
     path = tmp_path / "page.html"
-    doc = demo.run(path)
+    names = tuple(f"{helpers.HOSTILE_NAME}{index}" for index in range(10))
+    doc = demo.run(path, shipped_set=replace(shipped_set, hostile=True, class_names=names))
     assert doc["models"][0]["stages"][0]["name"] == helpers.HOSTILE_NAME
     parsed = helpers.Page(path.read_text("utf-8"))
     assert parsed.text.count(helpers.HOSTILE_NAME) >= 8
-    assert "<alpha>" in parsed.text
+    assert f"<{shipped_set.models[0]}>" in parsed.text
 
 
 def test_no_template_is_left_in_the_page(shown):
-    _, html = shown
+    _, _, html = shown
     assert "{{" not in html
     assert "{%" not in html
     assert page.TITLE in html

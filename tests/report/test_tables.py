@@ -79,24 +79,20 @@ def test_the_table_on_a_terminal():
     assert "───" in text
 
 
-def model(on, auto, auto_kernels):
-    modes = {
-        mode: {"kernels": kernels}
-        for mode, kernels in (("off", ["a", "b", "c"]), ("on", ["a", "b+", "c+"]), ("auto", auto_kernels))
-    }
+def model(on, auto, plan):
     speeds = {
         name: {"median": middle, "deciles": [low, high]} for name, (low, middle, high) in (("on", on), ("auto", auto))
     }
-    return {"timing": {"modes": modes, "speedup_over_off": speeds}}
+    return {"timing": {"plan": plan, "speedup_over_off": speeds}}
 
 
 def test_a_slower_mode_is_called_slower():
-    slower, same = words.speed_words(model((0.5, 0.6, 0.9), (0.9, 1.01, 1.1), ["a", "b", "c"]))
+    slower, same = words.speed_words(model((0.5, 0.6, 0.9), (0.9, 1.01, 1.1), ["dense", "dense"]))
     assert str(slower) == (
         "Pruning in every stage is 0.60x as fast as no pruning: slower here (four of five rounds: 0.50x to 0.90x)."
     )
     assert str(same) == (
-        "The automatic choice, pruning in 0 of 2 stages, is 1.01x as fast as no pruning, no clear difference "
+        "The plan, pruning in 0 of 2 stages, is 1.01x as fast as no pruning, no clear difference "
         "(four of five rounds: 0.90x to 1.10x)."
     )
 
@@ -107,8 +103,12 @@ def test_structure():
 
 
 def test_a_faster_mode():
-    _, faster = words.speed_words(model((1, 1, 1), (1.2, 1.3, 1.4), ["a", "b+", "c"]))
+    _, faster = words.speed_words(model((1, 1, 1), (1.2, 1.3, 1.4), ["pooling", "dense", "threshold after 9"]))
     assert str(faster) == (
-        "The automatic choice, pruning in 1 of 2 stages, is 1.30x as fast as no pruning "
-        "(four of five rounds: 1.20x to 1.40x)."
+        "The plan, pruning in 2 of 3 stages, is 1.30x as fast as no pruning (four of five rounds: 1.20x to 1.40x)."
     )
+
+
+def test_what_model_files_say_side_by_side():
+    models = [{"metadata": {"data": "CIFAR-10", "seed": "1"}}, {"metadata": {"seed": "2", "teacher": "a"}}]
+    assert words.training_rows(models) == [("data", ["CIFAR-10", ""]), ("seed", ["1", "2"]), ("teacher", ["", "a"])]

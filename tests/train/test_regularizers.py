@@ -287,6 +287,7 @@ def test_one_value_a_training_forward():
     [
         ({"pool": -1.0}, "pool = -1.0 is not a weight"),
         ({"threshold": float("nan")}, "threshold = nan is not a weight"),
+        ({"through_weights": 1.5}, "through_weights = 1.5 is not a share"),
         ({"beta": 0.0}, "beta = 0.0 is not a steepness"),
         ({"form": "best"}, "form = 'best' is none of"),
     ],
@@ -351,17 +352,3 @@ def test_the_gradient_reaches_the_thresholds_and_as_much_of_the_weights_as_asked
     assert found[0.0] is None
     # The sums of later layers depend on these weights too, so that halves of halves arrive there.
     assert 0 < found[0.5].abs().sum() < found[1.0].abs().sum()
-
-
-def test_channels_below_the_floor_count_but_are_left_alone():
-    images, pushed, values = pixels(1), [], []
-    for floor in (0.0, 0.7, 1.0):
-        model = network(1)
-        with PruningRegularizer(model, threshold=1.0, floor=floor) as regularizer:
-            forward(model, images)
-            loss = regularizer()
-            loss.backward()
-        values.append(loss.item())
-        pushed.append(sum(int((norm.bias.grad != 0).sum()) for norm in (model[5], model[9], model[13])))
-    assert values[0] == values[1] == values[2]
-    assert pushed[0] > pushed[1] > pushed[2] == 0

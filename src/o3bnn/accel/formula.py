@@ -14,8 +14,8 @@ def dense_cycles(mapping: NetworkMapping, config: AcceleratorConfig) -> int | No
 def dense_stage_cycles(stage: StageMapping, config: AcceleratorConfig) -> int | None:
     """Cycles of one stage: per pass, 1 (load) + 1 (dispatch) + the busiest group's words + L + 1 (retire).
 
-    In scope: weights and maps on chip, every patch loaded within a cycle and held beside its successor; and one group,
-    or equal windows in equal strips.
+    In scope: weights and maps on chip, every patch loaded within a cycle and held beside its successor; and one group
+    that evaluates no neuron twice, or equal windows in equal strips.
     """
     work = stage.work
     room = config.slot_words >= (config.depth + 1) * work.patch_words
@@ -28,8 +28,8 @@ def dense_stage_cycles(stage: StageMapping, config: AcceleratorConfig) -> int | 
 
 def _busiest(work: StageWork, part: PassMapping) -> int | None:
     """Words that one PE of the busiest group issues."""
-    if part.groups == 1:
-        return part.slots * sum(_neuron_words(work, y, x) for y in _read(work, 0) for x in _read(work, 1))
+    if part.groups == 1 and (not work.overlaps or part.strip >= work.windows):
+        return work.images * part.slots * sum(_neuron_words(work, y, x) for y in _read(work, 0) for x in _read(work, 1))
     if work.overlaps or work.geometry.class_count > 1 or work.out_columns % part.strip:
         return None
     strips = work.windows // part.strip

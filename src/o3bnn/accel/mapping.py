@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,13 @@ RESIDENT_PART = 4
 class PassMapping:
     """One walk over a stage's windows: groups side by side, int32 channels [lanes, slots], -1 where there is none.
 
-    strip: windows that a group takes at once (T5); 0 where pools overlap.
+    strip: windows that a group takes at once. neuron_map_rows: rows of neurons in the neuron map through which strips
+    share neurons, 0 where they do not (T5).
     """
 
     groups: int
     strip: int
+    neuron_map_rows: int
     channels: npt.NDArray[np.int32]
 
     @property
@@ -64,13 +67,17 @@ class NetworkMapping:
 Shares = Mapping[str, npt.NDArray[np.float64]]
 
 
-def map_network(network: Network, config: AcceleratorConfig, shares: Shares | None = None) -> NetworkMapping:
-    """Map a network. shares: per stage name, the mean words that a neuron of each channel takes, float64 [channels].
+def map_network(
+    network: Network, config: AcceleratorConfig, shares: Shares | None = None, images: int = 1
+) -> NetworkMapping:
+    """Map a network for batches of `images` (T28).
+
+    shares: per stage name, the mean words that a neuron of each channel takes, float64 [channels].
 
     Raises:
         ConfigError: slots or banks too small for one window or channel.
     """
-    works = stage_works(network, config.word)
+    works = stage_works(network, config.word, images)
     resident = [not work.single or work.patch_words <= config.slot_words for work in works]
     for work, keep in zip(works, resident, strict=True):
         if keep and work.patch_words > config.slot_words:
@@ -78,10 +85,11 @@ def map_network(network: Network, config: AcceleratorConfig, shares: Shares | No
                 f"slot_words = {config.slot_words} is too small: a window of {work.name} has {work.patch_words} words; "
                 f"use at least {max(w.patch_words for w in works if not w.single)}"
             )
-    spills = _spilled(network, config)
+    spills = _spilled(network, config, images)
+    free = _free_octets(network, config, images, spills)
     stages = [
-        _map_stage(work, config, config.weight_words, shares, spilled)
-        for work, spilled in zip(works, spills, strict=False)
+        _map_stage(work, config, cost.Room(config.weight_words, octets), shares, spilled)
+        for work, octets, spilled in zip(works, free, spills, strict=False)
     ]
     if not all(resident) or sum(stage.bank_words for stage in stages) > config.weight_words:
         room = max([config.burst_words, *(w.bank_words for w in works if not w.single)])
@@ -89,8 +97,8 @@ def map_network(network: Network, config: AcceleratorConfig, shares: Shares | No
         resident = _choose_residents(stages, resident, budget)
     left = config.weight_words - sum(s.bank_words for s, keep in zip(stages, resident, strict=True) if keep)
     stages = [
-        s if keep else _map_stage(s.work, config, left, shares, spilled)
-        for s, keep, spilled in zip(stages, resident, spills, strict=False)
+        s if keep else _map_stage(s.work, config, cost.Room(left, octets), shares, spilled)
+        for s, keep, octets, spilled in zip(stages, resident, free, spills, strict=False)
     ]
     return NetworkMapping(
         tuple(
@@ -111,12 +119,19 @@ def _choose_residents(stages: Sequence[StageMapping], allowed: Sequence[bool], b
     return keep
 
 
-def _spilled(network: Network, config: AcceleratorConfig) -> list[bool]:
+def _spilled(network: Network, config: AcceleratorConfig, images: int) -> list[bool]:
     """Whether each stage's input map lives in DRAM; the image's bytes come from outside, sums never spill."""
     spills = [False]
     for index, shape in enumerate(network.out_shapes):
-        spills.append(map_octets(shape) > config.map_bytes[index % 2])
+        spills.append(images * map_octets(shape) > config.map_bytes[index % 2])
     return [*spills, False]
+
+
+def _free_octets(network: Network, config: AcceleratorConfig, images: int, spills: Sequence[bool]) -> list[int]:
+    """Bytes of the map memories that each stage's own maps leave, the output stage last."""
+    held = [0, *(images * map_octets(shape) for shape in network.out_shapes), 0]
+    held = [0 if spilled else octets for octets, spilled in zip(held, spills, strict=True)]
+    return [sum(config.map_bytes) - before - after for before, after in pairwise(held)]
 
 
 def map_octets(shape: MapShape) -> int:
@@ -125,21 +140,22 @@ def map_octets(shape: MapShape) -> int:
 
 
 def _map_stage(
-    work: StageWork, config: AcceleratorConfig, bank: int, shares: Shares | None, spilled: bool
+    work: StageWork, config: AcceleratorConfig, room: cost.Room, shares: Shares | None, spilled: bool
 ) -> StageMapping:
     """The cheapest lanes, strips and passes by the machine's cost."""
-    if not work.single and work.bank_words > bank:
+    if not work.single and work.bank_words > room.bank:
         raise ConfigError(
-            f"weight_words = {config.weight_words} is too small: {bank} words are left, and one channel of "
+            f"weight_words = {config.weight_words} is too small: {room.bank} words are left, and one channel of "
             f"{work.name} takes {work.bank_words} of a bank"
         )
     share = None if shares is None else shares.get(work.name)
     fullest = None if share is None else lambda lanes: _fullest(share, lanes)
-    choice = cost.cheapest(work, config, bank, fullest, spilled)
+    choice = cost.cheapest(work, config, room, fullest, spilled)
     order = np.arange(work.channels) if share is None else np.argsort(-share, kind="stable")
     chunks = [order[i :: choice.passes] for i in range(choice.passes)]
     groups = cost.groups(work, config, choice.lanes)
-    passes = tuple(PassMapping(groups, choice.strip, _balance(chunk, choice.lanes, share)) for chunk in chunks)
+    rows = cost.neuron_map_rows(work, choice.strip, room)
+    passes = tuple(PassMapping(groups, choice.strip, rows, _balance(chunk, choice.lanes, share)) for chunk in chunks)
     return StageMapping(work, passes, resident=True)
 
 

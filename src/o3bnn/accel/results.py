@@ -133,13 +133,15 @@ def add(name: str, stages: list[StageResult]) -> StageResult:
 
 @dataclass(frozen=True, eq=False)
 class SimulationResult:
-    """One image on one machine.
+    """A batch of images on one machine.
 
-    maps: bits of every stage, uint8 [*out_shape]. sums: int64 [classes]. logits: float32 [classes].
-    events: int64 [n, 9], see `trace`.
+    maps: bits of every stage, uint8 [images, *out_shape]. sums: int64 [images, classes]. logits: float32
+    [images, classes]. One image may have been given, and then all of these are, without the first axis. events: int64
+    [n, 9], see `trace`.
     """
 
     config: AcceleratorConfig
+    images: int
     stages: tuple[StageResult, ...]
     maps: list[npt.NDArray[np.uint8]]
     sums: npt.NDArray[np.int64]
@@ -156,16 +158,22 @@ class SimulationResult:
 
     @property
     def seconds(self) -> float:
-        """Time of one image at the config's clock, in seconds."""
+        """Time of the whole batch at the config's clock, in seconds."""
         return self.cycles * self.config.seconds_per_cycle
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput of batch after batch, none overlapping, at the config's clock."""
+        return self.images / self.seconds
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return {
             "config": self.config.model_dump(mode="json"),
+            "images": self.images,
             "cycles": self.cycles,
             "seconds": self.seconds,
-            "class": int(self.logits.argmax()),
+            "class": self.logits.argmax(axis=-1).tolist(),
             "total": self.total.to_dict(),
             "stages": [stage.to_dict() for stage in self.stages],
         }

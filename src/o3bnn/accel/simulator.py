@@ -30,46 +30,64 @@ class TraceWindow:
 
 @dataclass(frozen=True, eq=False)
 class Simulator:
-    """A network on an accelerator; simulates any number of images, each from a cold start but for resident weights.
+    """A network on an accelerator; simulates any number of batches, each from a cold start but for resident weights.
 
-    shares: of `calibrate`, balances the channels over the PEs.
+    shares: of `calibrate`, balances the channels over the PEs. images: of a batch, which goes through stage by stage
+    (T28).
     """
 
     network: Network
     config: AcceleratorConfig
     shares: Shares | None = None
+    images: int = 1
     mapping: NetworkMapping = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mapping", map_network(self.network, self.config, self.shares))
+        object.__setattr__(self, "mapping", map_network(self.network, self.config, self.shares, self.images))
 
-    def run(self, image: npt.NDArray[np.uint8], trace: TraceWindow | None = None) -> SimulationResult:
-        """Simulate one image, uint8 [height, width, channels], and compare its bits with the reference.
+    def run(self, pixels: npt.NDArray[np.uint8], trace: TraceWindow | None = None) -> SimulationResult:
+        """Simulate a batch, uint8 [images, height, width, channels], and compare its bits with the reference.
+
+        A simulator of one image also takes it without the first axis; the result's arrays then have none either.
 
         Raises:
-            InputError: an image of another shape or type.
+            InputError: a batch of another shape or type.
             SimulationError: the machine stood still for 500 cycles, or its bits are not the reference's.
         """
-        network = self.network
-        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape != network.input.shape:
-            raise InputError(f"expected one uint8 image {network.input.shape}, got {getattr(image, 'shape', image)!r}")
+        batch = self._batch(pixels)
         window = trace or TraceWindow(0, 0, 0)
-        pixels = operands.encode(network.input, image).reshape(-1)
         try:
-            maps, sums, counters, events = self._machine().run(
-                image=pixels, first=window.first, last=window.last, limit=window.limit
+            bits, sums, counters, events = self._machine().run(
+                image=operands.encode(self.network.input, batch).reshape(-1),
+                first=window.first,
+                last=window.last,
+                limit=window.limit,
             )
         except Deadlock as error:
             raise SimulationError(str(error)) from None
-        maps = [m.reshape(shape) for m, shape in zip(maps, network.out_shapes, strict=True)]
-        totals = np.array(sums, np.int64)
-        check.verify(network, image, maps, totals)
+        maps = [m.reshape(self.images, *shape) for m, shape in zip(bits, self.network.out_shapes, strict=True)]
+        totals = np.array(sums, np.int64).reshape(self.images, -1)
+        for index, image in enumerate(batch):
+            check.verify(self.network, image, [m[index] for m in maps], totals[index])
         stages = tuple(
             stage_result(self.config, mapping, role, values)
             for mapping, role, values in zip(self.mapping.stages, self._roles(), counters, strict=True)
         )
-        logits = reference.output_logits(network.output, totals[None].astype(np.int32))[0]
-        return SimulationResult(self.config, stages, maps, totals, logits, events)
+        logits = reference.output_logits(self.network.output, totals.astype(np.int32))
+        if pixels.ndim == 3:
+            maps, totals, logits = [m[0] for m in maps], totals[0], logits[0]
+        return SimulationResult(self.config, self.images, stages, maps, totals, logits, events)
+
+    def _batch(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The batch with its first axis, checked."""
+        shape = self.network.input.shape
+        if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8:
+            if pixels.shape == (self.images, *shape):
+                return pixels
+            if self.images == 1 and pixels.shape == shape:
+                return pixels[None]
+        wanted = f"one uint8 image {shape}" if self.images == 1 else f"uint8 images {(self.images, *shape)}"
+        raise InputError(f"expected {wanted}, got {getattr(pixels, 'shape', pixels)!r}")
 
     def _roles(self) -> list[str]:
         return [*("input" if s.integer_input else "binary" for s in self.network.stages), "output"]
@@ -80,6 +98,7 @@ class Simulator:
             (c.pes, c.word, c.stations, c.latency, c.depth, c.bounds_words, c.loader_words, c.slot_words),
             (c.speculate, c.lockstep, c.prune, c.policy == "round_robin", c.bounds == "sharp"),
             (8 * c.dram_bytes, c.dram_latency, c.burst_words, self.mapping.stream_words),
+            self.images,
         )
         for stage, mapping in zip(self.network.stages, self.mapping.stages, strict=False):
             self._add_stage(machine, stage, mapping)
@@ -116,7 +135,7 @@ class Simulator:
             groups=1,
             planes=1,
             edge_words=mapping.work.bank_words,
-            flags=(True, mapping.spilled_in, False, True),
+            flags=(True, mapping.spilled_in, False, mapping.work.single),
             weights=operands.cut(output.weight_bits(), self.config.word).reshape(-1),
             exists=operands.cut(np.ones((1, output.in_features), np.bool_), self.config.word),
             thresholds=operands.output_thresholds(output),
@@ -128,7 +147,13 @@ class Simulator:
 
 def _add_passes(machine: NativeMachine, mapping: StageMapping) -> None:
     for part in mapping.passes:
-        machine.add_pass(groups=part.groups, channels=part.channels, resident=mapping.resident, strip=part.strip)
+        machine.add_pass(
+            groups=part.groups,
+            channels=part.channels,
+            resident=mapping.resident,
+            strip=part.strip,
+            neuron_map_rows=part.neuron_map_rows,
+        )
 
 
 def simulate(

@@ -1,6 +1,6 @@
 """Stages as work for the machine: sizes that mapping, closed forms and models need."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from o3bnn.accel import operands
 from o3bnn.model import ConvGeometry, Network, OutputStage, Stage
@@ -19,6 +19,7 @@ class StageWork:
     pool_stride: tuple[int, int]
     planes: int
     word: int
+    images: int = 1
 
     @property
     def channels(self) -> int:
@@ -33,12 +34,16 @@ class StageWork:
         return self.bank_words * self.planes
 
     @property
+    def out_rows(self) -> int:
+        return (self.geometry.out_height - self.pool[0]) // self.pool_stride[0] + 1
+
+    @property
     def out_columns(self) -> int:
         return (self.geometry.out_width - self.pool[1]) // self.pool_stride[1] + 1
 
     @property
     def windows(self) -> int:
-        return ((self.geometry.out_height - self.pool[0]) // self.pool_stride[0] + 1) * self.out_columns
+        return self.images * self.out_rows * self.out_columns
 
     @property
     def single(self) -> bool:
@@ -72,17 +77,39 @@ class StageWork:
         step = self.pool_stride[1] * (g.stride[1] if self.aligned else 1)
         return self.patch_words * min(1.0, step / columns)
 
-    def neurons(self, windows: int) -> int:
-        """Neurons of a channel that a chunk of windows reads, about: overlapping rows between chunks count twice."""
-        down, right = (min(p, s) for p, s in zip(self.pool, self.pool_stride, strict=True))
-        halo = (self.pool[0] - down) * min(windows, self.out_columns) * right
-        return windows * down * right + halo
+    @property
+    def neurons(self) -> int:
+        """Neurons of a channel that some window reads."""
+        counts = zip((self.out_rows, self.out_columns), self.pool, self.pool_stride, strict=True)
+        rows, columns = (windows * min(size, stride) + max(size - stride, 0) for windows, size, stride in counts)
+        return self.images * rows * columns
+
+    def strip_neurons(self, strip: int, twice: float = 1.0) -> float:
+        """Neurons of a channel that a strip evaluates: its part of all, and `twice` of what other strips read too."""
+        own = self.neurons * strip / self.windows
+        read = self.strip_rows(strip) * ((min(strip, self.out_columns) - 1) * self.pool_stride[1] + self.pool[1])
+        return own + twice * max(0.0, read - own) if self.overlaps and strip < self.windows else own
+
+    def strip_rows(self, strip: int) -> int:
+        """Rows of neurons that a strip of windows reads."""
+        return (-(-strip // self.out_columns) - 1) * self.pool_stride[0] + self.pool[0]
+
+    @property
+    def neuron_rows(self) -> int:
+        """Rows of neurons of all images."""
+        return self.images * self.geometry.out_height
+
+    def neuron_map_rows(self, octets: int) -> int:
+        """Rows of neurons, of all channels, that fit in so many bytes of a neuron map, 2 bits each (T5)."""
+        row = self.geometry.out_width * self.channels * 2
+        return min(8 * octets // row, self.neuron_rows)
 
 
-def stage_works(network: Network, word: int) -> tuple[StageWork, ...]:
+def stage_works(network: Network, word: int, images: int = 1) -> tuple[StageWork, ...]:
     """The work of every stage, the output stage last."""
     split = operands.BITS if network.input.is_binary else operands.planes(network.input)
-    return (*(_work(stage, word, split.count) for stage in network.stages), _output_work(network.output, word))
+    works = (*(_work(stage, word, split.count) for stage in network.stages), _output_work(network.output, word))
+    return tuple(replace(work, images=images) for work in works)
 
 
 def _work(stage: Stage, word: int, planes: int) -> StageWork:

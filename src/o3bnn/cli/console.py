@@ -47,8 +47,8 @@ def printable(text: str) -> str:
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` images are done, on stderr: a bar on a terminal, else a line every tenth.
+def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
+    """Show how many of `total` units are done, on stderr: a bar on a terminal, else a line every tenth.
 
     Yields the function that is told how many more are done.
     """
@@ -58,16 +58,16 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
             task = bar.add_task(label, total=total)
             yield lambda done: bar.advance(task, done)
     else:
-        yield _Lines(label, total).advance
+        yield _Lines(label, total, unit).advance
 
 
 class _Lines:
     """Progress as plain lines."""
 
-    def __init__(self, label: str, total: int) -> None:
-        self.label, self.total, self.done = label, total, 0
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self.label, self.total, self.unit, self.done = label, total, unit, 0
 
     def advance(self, done: int) -> None:
         before, self.done = self.done, self.done + done
         if self.done * LINES // self.total > before * LINES // self.total:
-            print(f"{self.label}: {self.done}/{self.total} images", file=sys.stderr, flush=True)
+            print(f"{self.label}: {self.done}/{self.total} {self.unit}", file=sys.stderr, flush=True)

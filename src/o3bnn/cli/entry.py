@@ -17,6 +17,7 @@ from o3bnn.cli.eval import eval_command
 from o3bnn.cli.export import export_command
 from o3bnn.cli.failures import CheckedCommand, OneLineErrors
 from o3bnn.cli.info import info_command
+from o3bnn.cli.optimize import optimize_command
 from o3bnn.cli.plan import plan_command
 from o3bnn.cli.prune import prune_command
 from o3bnn.cli.run import run_command
@@ -38,6 +39,7 @@ app.command("info", cls=CheckedCommand)(info_command)
 app.command("run", cls=CheckedCommand)(run_command)
 app.command("eval", cls=CheckedCommand)(eval_command)
 app.command("prune", cls=CheckedCommand)(prune_command)
+app.command("optimize", cls=CheckedCommand)(optimize_command)
 app.command("plan", cls=CheckedCommand)(plan_command)
 app.command("bench", cls=CheckedCommand)(bench_command)
 app.command("simulate", cls=CheckedCommand)(simulate_command)

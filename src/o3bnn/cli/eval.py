@@ -19,6 +19,7 @@ from o3bnn.cli.options import (
     SplitOption,
     ThreadsOption,
 )
+from o3bnn.cli.plans import PlanOption, make_engine
 from o3bnn.data import Dataset, open_dataset
 from o3bnn.engine import Engine
 from o3bnn.errors import DataError
@@ -34,13 +35,14 @@ def eval_command(
     batch: Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Images at a time.")] = 256,
     threads: ThreadsOption = None,
     pruning: PruningOption = PruningMode.AUTO,
+    plan: PlanOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure the accuracy of a model on a data set."""
     network = load(model)
     dataset = open_dataset(data, split.value, limit, network.input)
     class_of = class_indices(network, dataset)
-    engine = Engine(network, threads=threads, pruning=pruning.value)
+    engine = make_engine(model, network, threads, pruning, plan)
     start = perf_counter()
     correct = count_correct(engine, dataset, class_of, batch)
     seconds = perf_counter() - start
@@ -49,6 +51,7 @@ def eval_command(
             {"model": str(model), "data": data, "split": split.value}
             | _measured(len(dataset), correct, seconds)
             | {"batch": batch, "threads": engine.threads, "isa": engine.isa, "pruning": engine.pruning}
+            | {"planned": engine.plan is not None}
         )
         return
     console = results()

@@ -8,7 +8,7 @@ import typer
 
 
 class PruningMode(StrEnum):
-    """Whether the engine prunes: where that is faster (auto), in every stage (on), or nowhere (off)."""
+    """Whether the engine prunes: where a plan says so (auto), in every stage (on), or nowhere (off)."""
 
     AUTO = "auto"
     ON = "on"
@@ -39,6 +39,6 @@ ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, metavar="N", help="Threads to run on; default: every core.")
 ]
 PruningOption = Annotated[
-    PruningMode, typer.Option("--pruning", help="Prune edges where that is faster, everywhere, or nowhere.")
+    PruningMode, typer.Option("--pruning", help="Prune edges where a plan says so, everywhere, or nowhere.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]

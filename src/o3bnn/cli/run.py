@@ -11,8 +11,8 @@ from rich.table import Table
 
 from o3bnn.cli.console import print_json, printable, results
 from o3bnn.cli.options import JsonOption, ModelFile, PruningMode, PruningOption, ThreadsOption
+from o3bnn.cli.plans import PlanOption, make_engine
 from o3bnn.data import named_batches
-from o3bnn.engine import Engine
 from o3bnn.model import Network
 from o3bnn.model.artifact import load
 from o3bnn.report.tables import plain_or_rich
@@ -26,11 +26,12 @@ def run_command(
     top: Annotated[int, typer.Option("--top", min=1, metavar="K", help="Classes to show for each image.")] = 1,
     threads: ThreadsOption = None,
     pruning: PruningOption = PruningMode.AUTO,
+    plan: PlanOption = None,
     json: JsonOption = False,
 ) -> None:
     """Classify images: the best classes and their logits."""
     network = load(model)
-    engine = Engine(network, threads=threads, pruning=pruning.value)
+    engine = make_engine(model, network, threads, pruning, plan)
     answers: list[tuple[str, npt.NDArray[np.float32]]] = []
     for names, images in named_batches(inputs, network.input):
         answers += zip(names, engine.run(images), strict=True)

@@ -92,7 +92,7 @@ def train_command(
     nodes: Annotated[int, typer.Option("--nodes", min=1)] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Train a binarized network; every epoch is evaluated, compiled, on the native engine."""
+    """Train a binarized network; every epoch is evaluated as compiled."""
     shifted, mirrored = AUGMENTATION.get(data.partition(":")[0], (0, False))
     recipe = {
         "epochs": epochs,

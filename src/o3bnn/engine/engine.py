@@ -2,14 +2,16 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from o3bnn import _native
-from o3bnn.engine.plan import native_plan
+from o3bnn.engine.machine import chosen_isa
+from o3bnn.engine.plan import StagePlan, default_plan, native_plan, offered_methods
+from o3bnn.engine.saved import EnginePlan
 from o3bnn.errors import InputError
 from o3bnn.model.edges import Bounds, EdgeCounts, PruningProfile, check_word, stage_entry
 from o3bnn.model.network import Network
@@ -37,26 +39,40 @@ class Engine:
     network: what to run. threads: how many CPU threads share the images of a call (or one image, where it is large and
     there are fewer images than threads); by default one for each CPU that this process may use. pruning: `off`
     evaluates every edge; `on` prunes every stage, by the instruction set's own pooling kernel where it has one for the
-    stage and otherwise neuron by neuron, some edge words at a time, until each is decided; `auto` uses what is known to
-    be faster, today `off` for every stage. All give the same bits.
+    stage and otherwise neuron by neuron, some edge words at a time, until each is decided; `auto` does what `plan` says
+    and without a plan evaluates every edge. plan: what `o3bnn.engine.plan_engine` found to be fastest, or a `StagePlan`
+    for each stage. All give the same bits.
 
     Images are uint8 [n, height, width, channels] as the network's input says ([n, height, width] will do for one
     channel), contiguous or not; n = 0 is fine. Every method raises `InputError` for anything else. The instruction set
     is the best that the machine has; the environment variable `O3BNN_ISA` forces one by name when an engine is made.
 
-    Errors: `InputError` for a bad argument, or an instruction set that is unknown or not available.
+    Errors: `InputError` for a bad argument, or an instruction set that is unknown or not available. `PlanError` for the
+    plan of another network or instruction set; one of another processor is taken, and may be slower than dense.
     """
 
-    def __init__(self, network: Network, *, threads: int | None = None, pruning: Pruning = "auto") -> None:
+    def __init__(
+        self,
+        network: Network,
+        *,
+        threads: int | None = None,
+        pruning: Pruning = "auto",
+        plan: EnginePlan | Sequence[StagePlan] | None = None,
+    ) -> None:
         if not isinstance(network, Network):
             raise InputError(f"network is a {type(network).__name__}: pass an o3bnn.Network, as o3bnn.load returns")
         if pruning not in get_args(Pruning):
             raise InputError(f"pruning = {pruning!r} is none of {', '.join(map(repr, get_args(Pruning)))}")
+        if plan is not None and pruning != "auto":
+            raise InputError(f"a plan is given, and pruning = {pruning!r}: leave one of them out")
         self._network = network
         self._threads = _thread_count(threads)
         self._pruning: Pruning = pruning
-        self._isa = _choose_isa()
-        self._native = _native.Engine(native_plan(network, pruning), self._isa, self._threads, _SHARED_EDGES)
+        self._isa = chosen_isa()
+        self._plan = plan if isinstance(plan, EnginePlan) else None
+        self._stages = _stage_plans(network, self._isa, pruning, plan)
+        native = native_plan(network, self._stages)
+        self._native = _native.Engine(native, self._isa, self._threads, _SHARED_EDGES)
         self._dense_edges = self._native.dense_edges()
         self._work = _work(network, sum(self._dense_edges))
 
@@ -73,6 +89,16 @@ class Engine:
     def pruning(self) -> Pruning:
         """As asked for: `auto`, `on` or `off`."""
         return self._pruning
+
+    @property
+    def plan(self) -> EnginePlan | None:
+        """The plan that it was made with, if any."""
+        return self._plan
+
+    @property
+    def stages(self) -> tuple[StagePlan, ...]:
+        """How each stage is evaluated."""
+        return self._stages
 
     @property
     def isa(self) -> str:
@@ -97,7 +123,7 @@ class Engine:
 
     def sums(self, images: Images) -> npt.NDArray[np.int32]:
         """Signed sums 2m - K of the output stage: int32 [n, classes]."""
-        images = self._check(images)
+        images = self.check_images(images)
         out = np.empty((len(images), self._network.output.classes), np.int32)
         for part in self._parts(len(images)):
             self._native.sums(np.ascontiguousarray(images[part]), out[part])
@@ -105,7 +131,7 @@ class Engine:
 
     def activations(self, images: Images) -> tuple[npt.NDArray[np.uint8], ...]:
         """Bits after every stage, pooling included: a uint8 array [n, height, width, channels] of 0 and 1 a stage."""
-        images = self._check(images)
+        images = self.check_images(images)
         maps = tuple(np.empty((len(images), *shape), np.uint8) for shape in self._network.out_shapes)
         for part in self._parts(len(images)):
             self._native.activations(np.ascontiguousarray(images[part]), [bits[part] for bits in maps])
@@ -116,7 +142,7 @@ class Engine:
 
         On the calling thread alone, one image after another; encoding the image counts with the first stage.
         """
-        images = self._check(images)
+        images = self.check_images(images)
         out = np.empty((len(images), len(self._network.stages) + 1))
         for part in self._parts(len(images)):
             self._native.stage_seconds(np.ascontiguousarray(images[part]), out[part])
@@ -129,7 +155,7 @@ class Engine:
         they do not depend on how this engine runs. With `O3BNN_ISA=scalar`, `profile(word=64)` is what `pruning="on"`
         spends.
         """
-        images = self._check(images)
+        images = self.check_images(images)
         word = check_word(word, bounds)
         totals = np.zeros((len(self._dense_edges), 5), np.int64)
         for part in self._parts(len(images), slowdown=_PROFILE_SLOWDOWN):
@@ -143,7 +169,7 @@ class Engine:
         stages = tuple(stage_entry(self._network, index, counts) for index, counts in enumerate(edges))
         return PruningProfile(word, bounds, len(images), stages)
 
-    def _check(self, images: Images) -> Images:
+    def check_images(self, images: Images) -> Images:
         """The images as uint8 [n, height, width, channels], or an `InputError` that says what to change."""
         height, width, channels = shape = self._network.input.shape
         try:
@@ -169,6 +195,25 @@ class Engine:
         return (slice(start, min(n, start + size)) for start in range(0, n, size))
 
 
+def _stage_plans(
+    network: Network, isa: str, pruning: Pruning, plan: EnginePlan | Sequence[StagePlan] | None
+) -> tuple[StagePlan, ...]:
+    """How to evaluate each stage; raises for a plan that does not fit."""
+    if plan is None:
+        return tuple(default_plan(network, isa, pruning))
+    if isinstance(plan, EnginePlan):
+        plan.check(network, isa)
+        return tuple(plan.stage_plans)
+    if not isinstance(plan, Sequence) or not all(isinstance(stage, StagePlan) for stage in plan):
+        raise InputError(f"plan is a {type(plan).__name__}: pass an EnginePlan, or a StagePlan for each stage")
+    if len(plan) != len(network.stages):
+        raise InputError(f"the plan has {len(plan)} stages, the network {len(network.stages)}: pass one for each")
+    for stage, how, offered in zip(network.stages, plan, offered_methods(network, isa), strict=True):
+        if how.method not in offered:
+            raise InputError(f"{stage.name}: {isa} offers no method {how.method!r}: use one of {', '.join(offered)}")
+    return tuple(plan)
+
+
 def _work(network: Network, dense_edges: int) -> int:
     """Work of one image, in edges; see _WORK_PER_LOOK."""
     neurons = sum(stage.geometry.outputs for stage in network.stages) + network.output.classes
@@ -182,14 +227,3 @@ def _thread_count(threads: int | None) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:
         raise InputError(f"threads = {threads!r} is not an integer in 1..{MAX_THREADS}: leave it out to use every CPU")
     return threads
-
-
-def _choose_isa() -> str:
-    """The best instruction set of this machine, or the one that O3BNN_ISA names."""
-    available = _native.available_isas()
-    forced = os.environ.get("O3BNN_ISA")
-    if not forced:
-        return available[0]
-    if forced not in available:
-        raise InputError(f"O3BNN_ISA = {forced!r} is not available here: unset it or use one of {', '.join(available)}")
-    return forced

@@ -1,33 +1,64 @@
-"""Hands a network to the native engine, and decides which stages prune."""
+"""Hands a network to the native engine: which method evaluates each stage."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from o3bnn import _native
+from o3bnn.errors import InputError
 from o3bnn.model import packing
 from o3bnn.model.network import Network, Stage
 
 
-def native_plan(network: Network, pruning: str) -> _native.Plan:
-    """The native form of a network; pruning: `auto`, `on` or `off`."""
+@dataclass(frozen=True)
+class StagePlan:
+    """How a stage is evaluated. Every choice gives the same bits.
+
+    method: `dense`, every edge; `pooling`, channels whose window is settled are left alone; `threshold`, register tiles
+    that stop once all their neurons are decided; `words`, neuron by neuron until it is decided. checks: for
+    `threshold`, the numbers of 64-edge words of a patch after which a tile may stop, increasing, each less than the
+    words of a patch. What an instruction set offers: `offered_methods`.
+    """
+
+    method: str = "dense"
+    checks: tuple[int, ...] = ()
+
+
+def native_plan(network: Network, stages: Sequence[StagePlan]) -> _native.Plan:
+    """The native form of a network whose stages run as `stages` say, one each."""
     plan = _native.Plan(network.input.shape, network.input.table, network.input.is_binary)
-    for stage in network.stages:
-        _add_stage(plan, stage, prunes(stage, pruning), network.magnitude(stage))
+    for stage, how in zip(network.stages, stages, strict=True):
+        _add_stage(plan, stage, how, network.magnitude(stage))
     plan.set_output(network.output.in_features, network.output.weights)
     return plan
 
 
-def prunes(stage: Stage, pruning: str) -> bool:
-    """Whether a stage runs with the pruning walk.
+def offered_methods(network: Network, isa: str) -> list[list[str]]:
+    """The methods that an instruction set offers for each stage."""
+    return _native.stage_methods(native_plan(network, [StagePlan()] * len(network.stages)), isa)
 
-    `auto` is dense everywhere for now: whether pruning pays depends on how often windows are settled and on the
-    processor (`python bench/engine.py` tells), and nothing measures that for the user yet.
+
+def default_plan(network: Network, isa: str, pruning: str) -> list[StagePlan]:
+    """How the stages run without a plan; pruning: `auto`, `on` or `off`.
+
+    `on` takes the pooling kernel where there is one, and else the walk neuron by neuron. `auto` is dense: whether
+    pruning pays depends on the model, the images and the processor, which `o3bnn.engine.planner` measures.
     """
-    return pruning == "on"
+    if pruning != "on":
+        return [StagePlan()] * len(network.stages)
+    return [StagePlan("pooling" if "pooling" in methods else "words") for methods in offered_methods(network, isa)]
 
 
-def _add_stage(plan: _native.Plan, stage: Stage, prune: bool, magnitude: int) -> None:
+def _add_stage(plan: _native.Plan, stage: Stage, how: StagePlan, magnitude: int) -> None:
     g = stage.geometry
     pooling = stage.pooling
+    words = packing.word_count(g.full_fan_in)
+    if list(how.checks) != sorted({check for check in how.checks if 0 < check < words}):
+        raise InputError(
+            f"{stage.name}: checks = {how.checks} do not increase from 1 to at most {words - 1}: "
+            f"a patch has {words} words"
+        )
     plan.add_stage(
         in_shape=stage.in_shape,
         conv_shape=stage.conv_shape,
@@ -38,7 +69,8 @@ def _add_stage(plan: _native.Plan, stage: Stage, prune: bool, magnitude: int) ->
         pool_size=(1, 1) if pooling is None else pooling.size,
         pool_stride=(1, 1) if pooling is None else pooling.stride,
         integer_input=stage.integer_input,
-        prune=prune,
+        method=how.method,
+        checks=how.checks,
         magnitude=magnitude,
         weights=stage.weights,
         thresholds=stage.thresholds,

@@ -1,4 +1,4 @@
-"""`o3bnn demo`: the shipped models on shipped digits, with and without pruning, on the terminal and as a page."""
+"""`o3bnn demo`: the shipped models on shipped images, with and without pruning, on the terminal and as a page."""
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -14,21 +14,29 @@ from o3bnn.errors import InputError, os_error_text
 from o3bnn.model.files import check_writable, write_whole
 from o3bnn.report import shipped
 from o3bnn.report.document import Json, document, model_document
-from o3bnn.report.measure import TABLE_WORDS, Measurement, measure
+from o3bnn.report.measure import TABLE_WORDS, Measurement, measure, time_together
+from o3bnn.report.shipped import ShippedSet
 from o3bnn.report.tables import count, kilobytes, microseconds, percent, plain_or_rich, pruning_table, ratio
-from o3bnn.report.words import speed_words, structure, threads_text
+from o3bnn.report.timing import Timings
+from o3bnn.report.words import agreement_text, comparison_rows, speed_words, structure, threads_text
 
 DEFAULT_OUTPUT = Path("o3bnn-demo.html")
 PAGE_EXTRA = "the page needs jinja2 and matplotlib: pip install 'o3bnn[report]'"
 PAGE_MODULES = ("jinja2", "markupsafe", "matplotlib")
 
-Render = Callable[[Json, Sequence[Measurement], npt.NDArray[np.uint8], str], str]
+Render = Callable[[Json, Sequence[Measurement], Sequence[Timings], npt.NDArray[np.uint8], str], str]
 
 
-def run(output: Path = DEFAULT_OUTPUT, *, threads: int | None = None, console: Console | None = None) -> Json:
-    """Measure every shipped model, print what was found to `console` (if any), and write the page to `output`.
+def run(
+    output: Path = DEFAULT_OUTPUT,
+    *,
+    shipped_set: ShippedSet = shipped.DEFAULT,
+    threads: int = 1,
+    console: Console | None = None,
+) -> Json:
+    """Measure every model of a shipped set, print what was found to `console` (if any), and write the page to `output`.
 
-    threads: how many the engine uses, 1 by default: times on one thread are the easiest to compare.
+    threads: how many the engine uses: times on one thread are the easiest to compare.
 
     Returns:
         The JSON document; its `page` is the path of the page, or None where the `report` extra is not installed.
@@ -39,19 +47,24 @@ def run(output: Path = DEFAULT_OUTPUT, *, threads: int | None = None, console: C
     """
     _check_output(output)
     render = page_renderer()
-    threads = 1 if threads is None else threads
-    images, labels = shipped.shipped_samples()
+    images, labels = shipped_set.samples()
     measurements = []
-    for name in shipped.MODELS:
+    for name in shipped_set.models:
         with _status(f"running {name}"):
-            network, size = shipped.shipped_model(name), shipped.shipped_model_bytes(name)
-            measurements.append(measure(name, network, size, images, labels, threads))
+            network, size = shipped_set.model(name), shipped_set.model_bytes(name)
+            measurements.append(measure(name, network, size, images, labels, shipped_set.class_names, threads))
         if console is not None:
-            print_model(console, measurements[-1], threads)
-    doc: Json = {**document(measurements, threads), "page": None}
+            print_model(console, measurements[-1], shipped_set.title)
+    with _status("measuring times"):
+        timings = time_together(measurements, images)
+    doc: Json = {**document(shipped_set, measurements, timings, threads), "page": None}
+    if console is not None:
+        print_times(console, doc)
+        if doc["comparison"] is not None:
+            print_comparison(console, doc["comparison"])
     if render is not None:
         with _status("drawing the page"):
-            page = render(doc, measurements, images, _command(output, threads))
+            page = render(doc, measurements, timings, images, _command(output, shipped_set, threads))
             with _explained(output):
                 write_whole(output, page.encode())
         doc["page"] = str(output)
@@ -72,13 +85,13 @@ def page_renderer() -> Render | None:
     return render
 
 
-def print_model(console: Console, m: Measurement, threads: int) -> None:
-    """Print what was found out about one model."""
+def print_model(console: Console, m: Measurement, title: str) -> None:
+    """Print what was found out about one model; title: of the data set."""
     model = model_document(m)
     accuracy, same = model["accuracy"], model["same_bits"]
     lines = (
-        f"{accuracy['correct']} of {accuracy['images']} digits recognized ({percent(accuracy['share'])}): "
-        "the first of the MNIST test set, in its own order",
+        f"{count(accuracy['correct'])} of {count(accuracy['images'])} images recognized "
+        f"({percent(accuracy['share'])}): the first of the {title} test set, in its own order",
         f"{kilobytes(m.file_bytes)} file, {count(model['binary_weights'])} one-bit weights: {structure(model)}",
         f"{count(same['bits'])} bits of all stages and {count(same['logits'])} logits are equal with pruning "
         f"{', '.join(same['modes'])}; on {same['reference_images']} images also to the NumPy reference",
@@ -88,14 +101,35 @@ def print_model(console: Console, m: Measurement, threads: int) -> None:
         _say(console, line)
     console.print()
     for word in TABLE_WORDS:
-        console.print(pruning_table(m.profile(word), plain_or_rich(console)))
+        console.print(pruning_table(m.profiles[word], plain_or_rich(console)))
         console.print()
-    timing = model["timing"]
-    how = f"batch of {timing['batch']}, {threads_text(threads)}, {m.isa} kernels, {timing['rounds']} interleaved rounds"
-    _say(console, f"Time per image, end-to-end Engine.run ({how})", "bold")
-    console.print(time_table(console, model))
-    for sentence in speed_words(model):
-        _say(console, str(sentence))
+
+
+def print_times(console: Console, doc: Json) -> None:
+    """Print the time per image of every model in every mode."""
+    timing = doc["models"][0]["timing"]
+    how = f"batch of {timing['batch']}, {threads_text(doc['threads'])}, {doc['host']['isa']} kernels"
+    _say(console, f"Time per image, end-to-end Engine.run ({how}, {timing['rounds']} interleaved rounds)", "bold")
+    for model in doc["models"]:
+        _say(console, model["name"])
+        console.print(time_table(console, model))
+        for sentence in speed_words(model):
+            _say(console, str(sentence))
+        console.print()
+
+
+def print_comparison(console: Console, found: Json) -> None:
+    """Print two models of one network side by side."""
+    _say(console, "What training for pruning bought", "bold")
+    table = Table(box=plain_or_rich(console), pad_edge=False)
+    table.add_column("")
+    for heading in (*found["models"], "difference"):
+        table.add_column(heading, justify="right")
+    for row in comparison_rows(found):
+        label, difference = ("  " if row.part else "") + row.label, row.difference
+        table.add_row(label, *(figure.text for figure in row.values), difference.text if difference else "")
+    console.print(table)
+    _say(console, agreement_text(found))
     console.print()
 
 
@@ -146,8 +180,9 @@ def _status(text: str) -> AbstractContextManager[object]:
     return console.status(text) if console.is_terminal else nullcontext()
 
 
-def _command(output: Path, threads: int) -> str:
+def _command(output: Path, shipped_set: ShippedSet, threads: int) -> str:
     words = ["o3bnn", "demo"]
+    words += ["--digits"] if shipped_set == shipped.MNIST else []
     words += ["--threads", str(threads)] if threads != 1 else []
     words += ["--output", str(output)] if output != DEFAULT_OUTPUT else []
     return shlex.join(words)

@@ -6,28 +6,47 @@ from typing import Any
 
 from o3bnn.model import DenseStage, Network
 from o3bnn.model.edges import PruningProfile
+from o3bnn.report.comparison import comparison
 from o3bnn.report.host import host
 from o3bnn.report.measure import SHARP_WORDS, TABLE_WORDS, WORDS, Measurement
-from o3bnn.report.tables import speedup_ceiling
+from o3bnn.report.shipped import ShippedSet
+from o3bnn.report.tables import count, speedup_ceiling
+from o3bnn.report.timing import Timings
 
 Json = dict[str, Any]
 
-SAMPLES_TEXT = "the first {} images of the MNIST test set, in its own order"
+METHOD = (
+    "interleaved runs of all models and modes; median of all rounds; a speedup is the median of the ratios within each "
+    "round"
+)
 
 
-def document(measurements: Sequence[Measurement], threads: int) -> Json:
-    """Everything that the demo prints, as JSON types: the same keys on every run."""
+def document(
+    shipped: ShippedSet, measurements: Sequence[Measurement], timings: Sequence[Timings], threads: int
+) -> Json:
+    """Everything that the demo prints, as JSON types: the same keys on every run.
+
+    `comparison` is null where no model is another one trained for pruning.
+    """
     images = len(measurements[0].labels)
+    pairs = zip(measurements, timings, strict=True)
+    models = [{**model_document(m), "timing": timing_document(m, times)} for m, times in pairs]
     return {
-        "samples": {"images": images, "what": SAMPLES_TEXT.format(images)},
+        "samples": {
+            "images": images,
+            "data_set": shipped.title,
+            "what": f"the first {count(images)} images of the {shipped.title} test set, in its own order",
+            "classes": list(shipped.class_names),
+        },
         "host": {**host(), "isa": measurements[0].isa},
         "threads": threads,
-        "models": [model_document(measurement) for measurement in measurements],
+        "models": models,
+        "comparison": comparison(*models) if shipped.trained_for_pruning else None,
     }
 
 
 def model_document(m: Measurement) -> Json:
-    """One model's part."""
+    """One model's part, but for its times."""
     images = len(m.labels)
     return {
         "name": m.name,
@@ -39,18 +58,18 @@ def model_document(m: Measurement) -> Json:
         "accuracy": {"correct": m.correct, "images": images, "share": m.correct / images},
         "wrong": [{"index": int(i), "label": int(m.labels[i]), "predicted": int(m.predictions[i])} for i in m.wrong],
         "same_bits": {
-            "modes": list(m.timings.seconds),
+            "modes": list(m.engines),
             "bits": m.bits_compared,
             "logits": images * m.network.output.classes,
             "reference_images": len(m.examples),
         },
-        "pruning": [pruning_document(m.profile(word)) for word in TABLE_WORDS],
+        "pruning": [pruning_document(m.profiles[word]) for word in TABLE_WORDS],
         "evaluated_by_word": {
-            "simple": {str(word): m.evaluated_share(word) for word in WORDS},
-            "sharp": {str(word): m.evaluated_share(word, "sharp") for word in SHARP_WORDS},
+            "images": m.sweep["simple", 1].images,
+            "simple": {str(word): m.swept_share(word) for word in WORDS},
+            "sharp": {str(word): m.swept_share(word, "sharp") for word in SHARP_WORDS},
         },
         "image_shares": [float(share) for share in m.image_shares],
-        "timing": timing_document(m),
     }
 
 
@@ -98,16 +117,16 @@ def pruning_document(profile: PruningProfile) -> Json:
     }
 
 
-def timing_document(m: Measurement) -> Json:
-    """Times per image and speedups over `off`, with the method."""
-    images, timings = len(m.labels), m.timings
+def timing_document(m: Measurement, timings: Timings) -> Json:
+    """Times per image and speedups over `off`, with the method; `plan` is what `auto` runs each stage by."""
+    images = m.timed_images
     modes, speedups = {}, {}
     for mode in timings.seconds:
         low, high = timings.quartiles(mode)
         modes[mode] = {
             "median_s": timings.median(mode) / images,
             "quartiles_s": [low / images, high / images],
-            "kernels": list(m.kernels[mode]),
+            "kernels": list(m.engines[mode].kernels),
         }
         if mode != "off":
             slow, middle, fast = timings.speedup(mode, "off")
@@ -116,7 +135,8 @@ def timing_document(m: Measurement) -> Json:
         "what": "end-to-end Engine.run, per image",
         "batch": images,
         "rounds": timings.rounds,
-        "method": "interleaved runs; median of all rounds; a speedup is the median of the ratios within each round",
+        "method": METHOD,
+        "plan": [choice.label for choice in m.plan.stages],
         "modes": modes,
         "speedup_over_off": speedups,
     }

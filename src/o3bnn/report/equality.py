@@ -37,6 +37,12 @@ def check_same_bits(network: Network, engines: Mapping[str, Engine], images: Ima
     return logits, sum(bits.size for bits in expected)
 
 
+def check_same_logits(network: Network, first: Engine, second: Engine, images: Images) -> None:
+    """Compare the logits of two engines, whose networks may be two forms of one; raises `DifferentBitsError`."""
+    what, between = f"the logits of {network.output.name}", "before and after"
+    _check_equal(network, what, between, first.run(images), second.run(images))
+
+
 def check_reference(network: Network, engine: Engine, images: Images, trace: reference.Trace) -> None:
     """Compare an engine with what the NumPy reference computed for the same images; raises `DifferentBitsError`."""
     between = "in the engine and the reference"

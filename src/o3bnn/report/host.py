@@ -1,9 +1,9 @@
 """The machine and the versions behind a figure."""
 
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+from o3bnn.engine.machine import cpu_name
 
 PACKAGES = ("o3bnn", "numpy")
 
@@ -16,16 +16,6 @@ def host() -> dict[str, object]:
         "python": platform.python_version(),
         **{package: package_version(package) for package in PACKAGES},
     }
-
-
-def cpu_name() -> str:
-    """The processor's name as the system tells it, else its architecture."""
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            field, _, value = line.partition(":")
-            if field.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def package_version(package: str) -> str:

@@ -11,11 +11,12 @@ from o3bnn.report.measure import SHARP_WORDS, WORDS, Measurement
 from o3bnn.report.neurons import Walk
 from o3bnn.report.svg import ACCENT, CAUSE_COLORS, GRID, INK, MUTED, ON_BAR, drawing, to_inline
 from o3bnn.report.tables import microseconds, percent, share
+from o3bnn.report.timing import Timings
 
 BAR_PARTS = ("evaluated", "pooling", "threshold_high", "threshold_low", "constant")
 MIN_LABELLED_SHARE = 0.085
 LABEL_GAP = 0.085
-MODE_LABELS = {"off": "pruning off", "on": "pruning on", "auto": "automatic"}
+MODE_LABELS = {"off": "pruning off", "on": "pruning on", "auto": "planned"}
 
 
 def pruning_bars(name: str, profile: PruningProfile) -> str:
@@ -45,11 +46,12 @@ def pruning_bars(name: str, profile: PruningProfile) -> str:
 
 def evaluated_by_word(name: str, measurement: Measurement) -> str:
     """Lines: the evaluated share of every binary stage, and of all together, against the word width B."""
-    labels = [stage.name for stage in measurement.profile(1).stages if stage.role == "binary"]
+    profiles = [measurement.sweep["simple", word] for word in WORDS]
+    labels = [stage.name for stage in profiles[0].stages if stage.role == "binary"]
     labels = labels if len(labels) > 1 else []  # a single stage is the total
-    lines = {label: [_stage_share(measurement.profile(word), label) for word in WORDS] for label in labels}
-    total = [measurement.evaluated_share(word) for word in WORDS]
-    sharp = [measurement.evaluated_share(word, "sharp") for word in SHARP_WORDS]
+    lines = {label: [_stage_share(profile, label) for profile in profiles] for label in labels}
+    total = [measurement.swept_share(word) for word in WORDS]
+    sharp = [measurement.swept_share(word, "sharp") for word in SHARP_WORDS]
     with drawing(height=2.9) as (figure, axes):
         for values in lines.values():
             axes.plot(WORDS, values, color=MUTED, linewidth=1.2)
@@ -69,26 +71,55 @@ def evaluated_by_word(name: str, measurement: Measurement) -> str:
 
 
 def shares_by_class(name: str, measurement: Measurement) -> str:
-    """A dot an image, a row a digit: the evaluated share of its edges, with the median of each digit."""
+    """A dot an image, a row a class: the evaluated share of its edges, with the median of each class."""
     classes = np.unique(measurement.labels)
+    names = [measurement.class_names[label] for label in classes]
     described = []
     with drawing(height=0.6 + 0.26 * len(classes)) as (figure, axes):
-        for row, digit in enumerate(classes):
-            values = np.sort(measurement.image_shares[measurement.labels == digit])
+        for row, (label, class_name) in enumerate(zip(classes, names, strict=True)):
+            values = np.sort(measurement.image_shares[measurement.labels == label])
             spread = ((np.arange(len(values)) * 7) % 10 - 4.5) / 18
             axes.plot(
                 values, row + spread, "o", color=ACCENT, markersize=3.6, alpha=0.55, markeredgewidth=0, clip_on=False
             )
             middle = float(np.median(values))
             axes.plot([middle, middle], [row - 0.42, row + 0.42], color=INK, linewidth=2)
-            described.append(f"{digit}: {percent(middle)}")
-        axes.set_yticks(range(len(classes)), [str(digit) for digit in classes])
+            described.append(f"{class_name}: {percent(middle)}")
+        axes.set_yticks(range(len(classes)), names)
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(len(classes) - 0.4, -0.6)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("evaluated share of the binary stages' edges")
         _percent_axis(axes, "x", decimals=None)
-        return to_inline(figure, name, f"Median evaluated share by digit: {', '.join(described)}.")
+        return to_inline(figure, name, f"Median evaluated share by class: {', '.join(described)}.")
+
+
+def compared_stages(name: str, models: Sequence[str], profiles: Sequence[PruningProfile]) -> str:
+    """Two dots a stage: the evaluated share of its edges in the plain model and in the one trained for pruning."""
+    stages = [stage.name for stage in profiles[0].stages if stage.role == "binary"]
+    shares = [[*(_stage_share(p, stage) for stage in stages), 1 - p.total("binary").pruned_share] for p in profiles]
+    rows = range(len(stages) + 1)
+    with drawing(height=0.95 + 0.3 * len(rows)) as (figure, axes):
+        axes.hlines(rows, shares[0], shares[1], color=GRID, linewidth=3)
+        for values, color, model in zip(shares, (MUTED, ACCENT), models, strict=True):
+            axes.plot(values, rows, "o", color=color, markersize=8, label=model, clip_on=False)
+        axes.axhline(len(stages) - 0.5, color=GRID, linewidth=1.2)
+        axes.set_yticks(rows, [*stages, "binary stages"])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.get_yticklabels()[-1].set_fontweight("bold")
+        axes.set_ylim(len(stages) + 0.6, -0.6)
+        axes.set_xlim(0, 1)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("evaluated share of the stage's edges")
+        _percent_axis(axes, "x")
+        axes.legend(frameon=False, labelcolor=INK, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+        described = "; ".join(
+            f"{stage} {percent(first)} and {percent(second)}"
+            for stage, first, second in zip([*stages, "binary stages"], *shares, strict=True)
+        )
+        return to_inline(
+            figure, name, f"Evaluated shares at B = {profiles[0].word}, {' and '.join(models)}: {described}."
+        )
 
 
 def walk_reach(one: Walk) -> float:
@@ -121,9 +152,8 @@ def walk(name: str, one: Walk, reach: float) -> str:
         )
 
 
-def times(name: str, measurement: Measurement) -> str:
-    """Bars: median time per image in each mode, with the quartiles as whiskers."""
-    timings, images = measurement.timings, len(measurement.labels)
+def times(name: str, timings: Timings, images: int) -> str:
+    """Bars: median time per image in each mode, with the quartiles as whiskers; timings are of a batch of images."""
     modes = list(timings.seconds)
     medians = [1e6 * timings.median(mode) / images for mode in modes]
     longest = max(1e6 * max(timings.median(mode), timings.quartiles(mode)[1]) / images for mode in modes)

@@ -1,13 +1,20 @@
-"""What the demo's page shows besides figures: plots, maps and digits, ready for the template."""
+"""What the demo's page shows besides figures: plots, maps and pictures, ready for the template."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from o3bnn.model.network import ConvStage
 from o3bnn.report import neurons, pictures, plots
 from o3bnn.report.measure import TABLE_WORDS, Measurement
+from o3bnn.report.timing import Timings
 
 MAP_INK = (61, 111, 224)
+SHOWN_IMAGES = 256  # the page holds the pixels of so many
+
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -24,10 +31,42 @@ class Plots:
 class WalkView:
     """One neuron on its way to a decision."""
 
-    stage: str
     title: str
     text: str
     svg: str
+
+
+@dataclass(frozen=True)
+class Walks:
+    """Some neurons of one stage, for the first image of the class `label`."""
+
+    model: str
+    stage: str
+    label: str
+    views: tuple[WalkView, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an image is in the sprite."""
+
+    x: int
+    y: int
+
+    @classmethod
+    def of(cls, image: int) -> "Place":
+        row, column = divmod(image, pictures.SPRITE_COLUMNS)
+        return cls(column, row)
+
+
+@dataclass(frozen=True)
+class MapCell:
+    """The map of one image."""
+
+    label: str
+    place: Place
+    uri: str
+    share: float
 
 
 @dataclass(frozen=True)
@@ -43,18 +82,7 @@ class MapView:
     channels: int
     low: float
     high: float
-    cells: tuple["MapCell", ...]
-
-
-@dataclass(frozen=True)
-class MapCell:
-    """The map of one image; x, y: its digit's place in the sprite."""
-
-    label: int
-    x: int
-    y: int
-    uri: str
-    share: float
+    cells: tuple[MapCell, ...]
 
 
 @dataclass(frozen=True)
@@ -63,18 +91,17 @@ class Said:
 
     column: int
     model: str
-    predicted: int
+    predicted: str
     right: bool
 
 
 @dataclass(frozen=True)
-class Digit:
-    """One image, and what the models say; x, y: its place in the sprite."""
+class Picture:
+    """One image, and what the models say."""
 
     number: int
-    label: int
-    x: int
-    y: int
+    label: str
+    place: Place
     said: tuple[Said, ...]
 
     @property
@@ -83,70 +110,90 @@ class Digit:
         return not all(said.right for said in self.said)
 
 
-def model_plots(index: int, m: Measurement) -> Plots:
+def model_plots(index: int, m: Measurement, timings: Timings) -> Plots:
     """Draw the plots of model number `index`."""
     return Plots(
-        bars=tuple(plots.pruning_bars(f"bars-{index}-{word}", m.profile(word)) for word in TABLE_WORDS),
+        bars=tuple(plots.pruning_bars(f"bars-{index}-{word}", m.profiles[word]) for word in TABLE_WORDS),
         by_word=plots.evaluated_by_word(f"words-{index}", m),
         by_class=plots.shares_by_class(f"classes-{index}", m),
-        times=plots.times(f"times-{index}", m),
+        times=plots.times(f"times-{index}", timings, m.timed_images),
     )
 
 
-def walk_views(m: Measurement) -> list[WalkView]:
-    """Some neurons of the model's first binary stage that is never pooled, for the first example; may be empty."""
-    index = neurons.first_unpooled(m.network)
-    if index is None:
-        return []
-    stage, trace = m.network.stages[index], m.trace.stages[index]
+def walks(index: int, m: Measurement) -> Walks | None:
+    """Neurons of the first binary stage of model number `index` that is never pooled; None where there are none."""
+    place = neurons.first_unpooled(m.network)
+    if place is None:
+        return None
+    stage = m.network.stages[place]
+    found = neurons.walks(stage, m.trace.stages[place])
+    if not found:
+        return None
+    reach = max(plots.walk_reach(walk) for walk in found)
+    views = tuple(
+        WalkView(
+            title=f"{'Fires' if walk.fires else 'Silent'} after {walk.evaluated} of {walk.fan_in} edges",
+            text=f"Neuron {walk.channel} fires at {walk.threshold} matches or more.",
+            svg=plots.walk(f"walk-{index}-{number}", walk, reach),
+        )
+        for number, walk in enumerate(found)
+    )
+    return Walks(m.name, stage.name, _label(m, int(m.examples[0])), views)
+
+
+def map_views(measurements: Sequence[Measurement]) -> list[MapView]:
+    """Where each model's first binary convolution spent its edges on the examples, all in the same scale."""
+    mapped = [(m, found) for m in measurements if (found := _mapped_stage(m)) is not None]
+    values = [neurons.evaluated_shares(stage, m.trace.stages[index]) for m, (index, stage) in mapped]
+    low = min((float(shares.min()) for shares, _ in values), default=0.0)
+    high = max((float(shares.max()) for shares, _ in values), default=0.0)
     views = []
-    walks = neurons.walks(stage, trace)
-    reach = max((plots.walk_reach(walk) for walk in walks), default=0.0)
-    for number, walk in enumerate(walks):
-        outcome = "Fires" if walk.fires else "Silent"
+    for (m, (_, stage)), (shares, totals) in zip(mapped, values, strict=True):
+        windows = "pooling windows" if shares.shape[1:] != stage.conv_shape[:2] else "positions"
         views.append(
-            WalkView(
+            MapView(
+                model=m.name,
                 stage=stage.name,
-                title=f"{outcome} after {walk.evaluated} of {walk.fan_in} edges",
-                text=f"Neuron {walk.channel} of stage {walk.stage} fires at {walk.threshold} matches or more.",
-                svg=plots.walk(f"walk-{number}", walk, reach),
+                size=f"{shares.shape[1]} x {shares.shape[2]} {windows}",
+                channels=stage.geometry.out_channels,
+                low=low,
+                high=high,
+                cells=_map_cells(m, pictures.opacity(shares, low, high), totals),
             )
         )
     return views
 
 
-def map_view(m: Measurement) -> MapView | None:
-    """Where the model's first binary convolution spent its edges on the examples, or None where it has none."""
+def _mapped_stage(m: Measurement) -> tuple[int, ConvStage] | None:
+    """The first stage that reads bits, and its index, where it is a convolution."""
     index = neurons.first_binary(m.network)
-    if index is None or not isinstance(m.network.stages[index], ConvStage):
+    if index is None:
         return None
     stage = m.network.stages[index]
-    shares, totals = neurons.evaluated_shares(stage, m.trace.stages[index])
-    low, high = float(shares.min()), float(shares.max())
-    windows = "pooling windows" if shares.shape[1:] != stage.conv_shape[:2] else "positions"
-    size = f"{shares.shape[1]} x {shares.shape[2]} {windows}"
-    cells = [
-        MapCell(
-            label=int(m.labels[image]),
-            x=int(image) % pictures.SPRITE_COLUMNS,
-            y=int(image) // pictures.SPRITE_COLUMNS,
-            uri=pictures.png_uri(pictures.opacity(one, low, high), MAP_INK),
-            share=float(share),
-        )
-        for image, one, share in zip(m.examples, shares, totals, strict=True)
-    ]
-    return MapView(m.name, stage.name, size, stage.geometry.out_channels, low, high, tuple(cells))
+    return (index, stage) if isinstance(stage, ConvStage) else None
 
 
-def digit_views(measurements: Sequence[Measurement]) -> list[Digit]:
-    """Every image with what each model says about it."""
-    labels = measurements[0].labels
-    columns = pictures.SPRITE_COLUMNS
-    digits = []
-    for number, label in enumerate(labels):
+def _map_cells(m: Measurement, maps: pictures.Pixels, totals: FloatArray) -> tuple[MapCell, ...]:
+    """The maps, uint8 [examples, height, width], of the examples whose pixels the page holds."""
+    return tuple(
+        MapCell(_label(m, image), Place.of(image), pictures.png_uri(one, MAP_INK), float(share))
+        for image, one, share in zip(m.examples.tolist(), maps, totals, strict=True)
+        if image < SHOWN_IMAGES
+    )
+
+
+def picture_views(measurements: Sequence[Measurement]) -> list[Picture]:
+    """The first images with what each model says about them."""
+    first = measurements[0]
+    found = []
+    for number, label in enumerate(first.labels[:SHOWN_IMAGES].tolist()):
         said = tuple(
-            Said(column, m.name, int(m.predictions[number]), bool(m.predictions[number] == label))
+            Said(column, m.name, m.class_names[m.predictions[number]], bool(m.predictions[number] == label))
             for column, m in enumerate(measurements)
         )
-        digits.append(Digit(number, int(label), number % columns, number // columns, said))
-    return digits
+        found.append(Picture(number, first.class_names[label], Place.of(number), said))
+    return found
+
+
+def _label(m: Measurement, image: int) -> str:
+    return m.class_names[int(m.labels[image])]

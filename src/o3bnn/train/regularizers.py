@@ -42,7 +42,6 @@ class PruningRegularizer:
     integers. R_pool: the edges of the neurons that are visited. R_threshold: the edges that are evaluated, by visited
     neurons (form `joint`) or as if every neuron were visited (`walk`). beta: steepness of the soft decisive bits.
     through_weights: how much of the gradient passes through the sums to weights and earlier layers, 0..1.
-    floor: channels whose own share is at or below it are left alone, 0..1; they would end up constant.
 
     Forward hooks keep the sums of the current forward in training mode, and a call uses them up. Large maps are judged
     on the first images of the batch; the statistics of batch norm are the whole batch's. Weights may be changed at any
@@ -60,13 +59,13 @@ class PruningRegularizer:
         form: Form = "joint",
         beta: float = 2.0,
         through_weights: float = 0.0,
-        floor: float = 0.0,
         input_stage: bool = False,
     ) -> None:
-        options = {"pool": pool, "threshold": threshold, "through_weights": through_weights, "floor": floor}
-        for name, value in options.items():
+        for name, value in (("pool", pool), ("threshold", threshold)):
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"{name} = {value!r} is not a weight: use a number of at least 0")
+        if not 0 <= through_weights <= 1:
+            raise InputError(f"through_weights = {through_weights!r} is not a share: use a number in 0..1")
         if not (math.isfinite(beta) and beta > 0):
             raise InputError(f"beta = {beta!r} is not a steepness: use a number above 0")
         if form not in get_args(Form):
@@ -76,7 +75,6 @@ class PruningRegularizer:
         self.form: Form = form
         self.beta = beta
         self.through_weights = through_weights
-        self.floor = floor
         self._watched = [_Watched(stage) for stage in find_stages(model, input_stage=input_stage)]
         self._last: dict[str, Tensor] = {}
 
@@ -86,9 +84,7 @@ class PruningRegularizer:
         with torch.autocast(self._watched[0].stage.layer.weight.device.type, enabled=False):
             for watched in self._watched:
                 neurons = watched.neurons(self.through_weights)
-                channels = neurons.shares(self.form, self.beta) / watched.dense
-                channels = torch.where(channels > self.floor, channels, channels.detach())
-                shares[watched.stage.name] = channels.mean(dim=1)
+                shares[watched.stage.name] = neurons.shares(self.form, self.beta) / watched.dense
         dense = sum(watched.edges for watched in self._watched)
         parts = [shares[watched.stage.name] * (watched.edges / dense) for watched in self._watched]
         total = torch.stack(parts).sum(dim=0)
@@ -117,7 +113,7 @@ class PruningRegularizer:
 class _Watched:
     """A stage with its hooks, and what they saw of the current forward.
 
-    edges: dense edges of an image. dense: dense edges of a channel's neurons in the last call, counted once a window.
+    edges: dense edges of an image. dense: dense edges of the neurons of the last call, counted once a window.
     """
 
     def __init__(self, stage: PrunedStage) -> None:
@@ -163,7 +159,7 @@ class _Watched:
         self._sums = self._moments = None
         n = max(1, min(len(sums), NEURONS // sums[0].numel()))
         fan_in, windows = self._geometry(sums)
-        self.dense = n * windows
+        self.dense = n * sums.shape[1] * windows
         maps = _scale_gradient(sums[:n], through_weights).float().reshape(n, sums.shape[1], *fan_in.shape)
         theta, gamma = _threshold(self.stage.norm, *moments)
         return _Neurons(self.stage, maps, theta, gamma, fan_in, self._offset(sums))
@@ -204,7 +200,7 @@ class _Neurons:
     offset: Tensor
 
     def shares(self, form: Form, beta: float) -> Tensor:
-        """Edges of all windows that the two terms count: [2, channels]."""
+        """Edges of all windows that the two terms count: [2]."""
         shape = self.sums.shape[1:]
         theta, gamma = self.theta[:, None, None].expand(shape), self.gamma[:, None, None]
         fan_in, offset = self.fan_in.expand(shape), self.offset.expand(shape)
@@ -215,14 +211,14 @@ class _Neurons:
         if not self.stage.pools_sums:
             steepness = steepness * gamma.sign()
         visit = torch.ones((), device=theta.device)
-        pool = threshold = torch.zeros(shape[0], device=theta.device)
+        pool = threshold = torch.zeros((), device=theta.device)
         for place in self.stage.window_positions(*shape[1:]):
             at = (..., *place)
             sums = self.sums[at]
             visited = (visit * edges[at]).expand(sums.shape)
             share = _decided((sums - offset[at]) / reach[at], tau[at], sums >= theta[at], 1 / reach[at])
-            pool = pool + visited.sum(dim=(0, 2, 3))
-            threshold = threshold + (share * (edges[at] if form == "walk" else visited)).sum(dim=(0, 2, 3))
+            pool = pool + visited.sum()
+            threshold = threshold + (share * (edges[at] if form == "walk" else visited)).sum()
             visit = visit * torch.sigmoid((sums - theta[at]) * steepness[at])
         return torch.stack([pool, threshold])
 

@@ -221,6 +221,7 @@ class _Keeper(Callback):
     def _save(self, module: nn.Sequential, name: str, epochs: int) -> None:
         """Write a checkpoint that `o3bnn compile` reads."""
         recipe = {key: str(value) for key, value in self.settings.to_json().items() if key != "epochs"}
+        recipe |= {"started_from": self.run.start} if self.run.start else {}
         save_checkpoint(
             self.run.folder / name,
             module,
