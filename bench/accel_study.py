@@ -1,8 +1,8 @@
 """Machines, ablations and energy of the simulated accelerator: `python bench/accel_study.py machines|ablations|speed`.
 
-Writes results/accel_machines.csv (cycles, pruning, stalls, energy of every network and machine), accel_stages.csv,
-accel_ablations.csv and accel_speed.csv there, each row with command, commit, seed, host and versions. The
-networks are those of accel_networks.py: not trained, firing rates set.
+Writes results/accel_machines.csv (cycles, pruning, stalls, energy of every network and machine, one image at a time and
+in batches), accel_stages.csv, accel_ablations.csv and accel_speed.csv there, each row with command, commit, seed, host
+and versions. The networks are those of accel_networks.py: not trained, firing rates set.
 """
 
 import argparse
@@ -25,6 +25,9 @@ from o3bnn.model import edges
 ROOT = Path(__file__).parents[1]
 MACHINES = ("dense", "inorder", "o3")
 SEED = 0
+BATCHES = {"cnv": (1, 13), "vgg_like": (1, 6), "alexnet": (1, 11), "vgg16": (1,)}
+"""Images of a batch (T28): one, and as many as keep the maps on chip (vgg16's largest do not fit even alone)."""
+
 PUBLISHED = {
     "alexnet": (774e-6, "O3BNN on ZC706, one image (SC'19 SBNN paper, tables 8-9)"),
     "vgg16": (5.626e-3, "O3BNN on ZC706, one image (SC'19 SBNN paper, tables 8-9)"),
@@ -69,12 +72,14 @@ class Study:
         self.name = name
         self.network = accel_networks.build(name, SEED)
         shape = self.network.input.shape
+        self.shape = shape
         self.image = accel_networks.smooth_image(shape, 99)
         self.others = np.stack([accel_networks.smooth_image(shape, 90 + i) for i in range(calibration)])
         self.shares = calibrate(self.network, self.others, PRESETS["zc706"])
 
-    def run(self, config: AcceleratorConfig, *, balanced: bool = True) -> SimulationResult:
-        return Simulator(self.network, config, self.shares if balanced else None).run(self.image)
+    def run(self, config: AcceleratorConfig, *, balanced: bool = True, images: int = 1) -> SimulationResult:
+        batch = np.stack([self.image, *(accel_networks.smooth_image(self.shape, 99 + i) for i in range(1, images))])
+        return Simulator(self.network, config, self.shares if balanced else None, images).run(batch)
 
 
 def ceiling(dense: SimulationResult, inorder: SimulationResult) -> float:
@@ -91,45 +96,49 @@ def split(result: SimulationResult) -> dict[str, object]:
 def machines(names: list[str]) -> None:
     rows: list[dict[str, object]] = []
     stages: list[dict[str, object]] = []
-    table, config = energy.load_table(), PRESETS["zc706"]
-    found = resources.estimate(config)
     for name in names:
         study = Study(name)
-        runs = {machine: study.run(config.machine(machine)) for machine in MACHINES}
-        limit = ceiling(runs["dense"], runs["inorder"])
-        for machine, result in runs.items():
-            speedup = runs["dense"].cycles / result.cycles
-            picojoules = {b: energy.estimate(result.total, config, table, b) for b in energy.BOUNDS}
-            rows.append(
-                {
-                    "network": name,
-                    "machine": machine,
-                    "label": "modelled",
-                    "config": config.name,
-                    "clock_mhz": config.clock_mhz,
-                    "cycles": result.cycles,
-                    "microseconds": round(1e6 * result.seconds, 2),
-                    "images_per_second": round(1 / result.seconds, 1),
-                    "speedup_vs_dense": round(speedup, 4),
-                    "ceiling": round(limit, 4),
-                    "of_ceiling": round(speedup / limit, 4),
-                    "edges_pruned": round(result.total.edges.pruned_share, 5),
-                    "edges_pruned_binary": round(_binary_pruned(result), 5),
-                    **split(result),
-                    **{f"energy_uj_{b}": round(e.total * 1e-6, 3) for b, e in picojoules.items()},
-                    **{f"energy_fj_per_edge_{b}": round(e.per_edge, 3) for b, e in picojoules.items()},
-                    "luts_estimate": found.luts,
-                    "bram18_estimate": found.blocks,
-                    "peer_microseconds": round(1e6 * PUBLISHED[name][0], 1) if name in PUBLISHED else "",
-                    "peer": PUBLISHED[name][1] if name in PUBLISHED else "",
-                    **provenance(),
-                }
-            )
-            stages += [_stage_row(name, machine, stage) for stage in result.stages]
-        print(name, [(r["machine"], r["cycles"], r["of_ceiling"]) for r in rows[-3:]], flush=True)
+        for images in BATCHES[name]:
+            runs = {machine: study.run(PRESETS["zc706"].machine(machine), images=images) for machine in MACHINES}
+            limit = ceiling(runs["dense"], runs["inorder"])
+            for machine, result in runs.items():
+                rows.append(_machine_row(name, machine, result, runs["dense"].cycles / result.cycles, limit))
+                stages += [_stage_row(name, machine, images, stage) for stage in result.stages]
+            print(name, images, [(r["machine"], r["cycles"], r["of_ceiling"]) for r in rows[-3:]], flush=True)
     rows += [{"network": "-", "machine": peer, "label": "published", "peer": text} for peer, text in PEERS]
     write("accel_machines.csv", rows)
     write("accel_stages.csv", stages)
+
+
+def _machine_row(name: str, machine: str, result: SimulationResult, speedup: float, limit: float) -> dict[str, object]:
+    table, config = energy.load_table(), PRESETS["zc706"]
+    found = resources.estimate(config)
+    picojoules = {b: energy.estimate(result.total, config, table, b) for b in energy.BOUNDS}
+    published = PUBLISHED.get(name)
+    return {
+        "network": name,
+        "machine": machine,
+        "label": "modelled",
+        "config": config.name,
+        "clock_mhz": config.clock_mhz,
+        "batch": result.images,
+        "cycles": result.cycles,
+        "microseconds": round(1e6 * result.seconds, 2),
+        "images_per_second": round(result.images_per_second, 1),
+        "speedup_vs_dense": round(speedup, 4),
+        "ceiling": round(limit, 4),
+        "of_ceiling": round(speedup / limit, 4),
+        "edges_pruned": round(result.total.edges.pruned_share, 5),
+        "edges_pruned_binary": round(_binary_pruned(result), 5),
+        **split(result),
+        **{f"energy_uj_{b}": round(e.total * 1e-6 / result.images, 3) for b, e in picojoules.items()},
+        **{f"energy_fj_per_edge_{b}": round(e.per_edge, 3) for b, e in picojoules.items()},
+        "luts_estimate": found.luts,
+        "bram18_estimate": found.blocks,
+        "peer_microseconds": round(1e6 * published[0], 1) if published else "",
+        "peer": published[1] if published else "",
+        **provenance(),
+    }
 
 
 def _binary_pruned(result: SimulationResult) -> float:
@@ -137,7 +146,7 @@ def _binary_pruned(result: SimulationResult) -> float:
     return counts.pruned_share
 
 
-def _stage_row(network: str, machine: str, stage: object) -> dict[str, object]:
+def _stage_row(network: str, machine: str, images: int, stage: object) -> dict[str, object]:
     values = stage.to_dict()  # type: ignore[attr-defined]
     row = {key: values[key] for key in ("name", "role", "mapping", "cycles", "utilization", "windows")}
     row |= {
@@ -147,7 +156,7 @@ def _stage_row(network: str, machine: str, stage: object) -> dict[str, object]:
     }
     row |= values["edges"]["pruned_by"] | {f"words_{k}": v for k, v in values["words"].items()}
     row |= {f"stall_{k}": v for k, v in values["stalls"].items()} | values["traffic"]
-    return {"network": network, "machine": machine, **row, **provenance()}
+    return {"network": network, "machine": machine, "batch": images, **row, **provenance()}
 
 
 def variants(base: AcceleratorConfig) -> list[tuple[str, object, dict[str, object]]]:

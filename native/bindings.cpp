@@ -1,5 +1,5 @@
-// The module o3bnn._native. Arrays come from a validated network; their shapes are checked here once more, because memory
-// safety rests on them. Signatures are documented in src/o3bnn/_native.pyi.
+// The module o3bnn._native. Arrays come from a validated network; their shapes are checked here once more, because
+// memory safety rests on them. Signatures are documented in src/o3bnn/_native.pyi.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
@@ -34,12 +34,14 @@ void require(bool condition, const char* what) {
 
 Shape shape_of(const Sizes<3>& sizes) {
     for (const std::size_t size : sizes) require(size >= 1 && size <= kMaxElements, "a map has a side out of range");
-    require(sizes[0] <= kMaxElements / sizes[1] && sizes[0] * sizes[1] <= kMaxElements / sizes[2], "a map is too large");
+    require(sizes[0] <= kMaxElements / sizes[1] && sizes[0] * sizes[1] <= kMaxElements / sizes[2],
+            "a map is too large");
     return {sizes[0], sizes[1], sizes[2]};
 }
 
 Extent extent_of(const Sizes<2>& sizes) {
-    require(sizes[0] >= 1 && sizes[1] >= 1 && std::max(sizes[0], sizes[1]) <= kMaxElements, "an extent is out of range");
+    require(sizes[0] >= 1 && sizes[1] >= 1 && std::max(sizes[0], sizes[1]) <= kMaxElements,
+            "an extent is out of range");
     return {sizes[0], sizes[1]};
 }
 
@@ -93,8 +95,10 @@ void add_stage(Plan& plan, const Sizes<3>& in, const Sizes<3>& conv, const Sizes
     spec.magnitude = magnitude;
 
     const std::size_t channels = spec.conv.channels, classes = exists.shape(0);
-    require(groups >= 1 && spec.in.channels % groups == 0 && channels % groups == 0, "groups do not divide the channels");
-    require(spec.pool_size.rows <= spec.conv.height && spec.pool_size.columns <= spec.conv.width, "the pool does not fit");
+    require(groups >= 1 && spec.in.channels % groups == 0 && channels % groups == 0,
+            "groups do not divide the channels");
+    require(spec.pool_size.rows <= spec.conv.height && spec.pool_size.columns <= spec.conv.width,
+            "the pool does not fit");
     require(spec.in.elements() == elements_so_far(plan), "the stage does not fit its input");
     require(integer_input == (plan.stages.empty() && !plan.binary_input), "the stage reads operands of another kind");
     require(spec.kernel.rows <= kMaxElements / spec.kernel.columns &&
@@ -102,7 +106,8 @@ void add_stage(Plan& plan, const Sizes<3>& in, const Sizes<3>& conv, const Sizes
             "the kernel is too large");
     const std::size_t words = word_count(spec.kernel.rows * spec.kernel.columns * (spec.in.channels / groups));
     for (std::size_t i = 0; i < checks.size(); ++i)
-        require(checks[i] > (i > 0 ? checks[i - 1] : 0) && checks[i] < words, "checks do not increase inside the patch");
+        require(checks[i] > (i > 0 ? checks[i - 1] : 0) && checks[i] < words,
+                "checks do not increase inside the patch");
     require(classes >= 1, "there is no border class");
     require_shape(weights, channels, words, "weights have another shape");
     require_shape(thresholds, classes, channels, "thresholds have another shape");
@@ -238,7 +243,8 @@ NB_MODULE(_native, m) {
     nb::class_<Engine>(m, "Engine")
         .def(
             "__init__",
-            [](Engine* engine, const Plan& plan, const std::string& isa, std::size_t threads, std::uint64_t shared_edges) {
+            [](Engine* engine, const Plan& plan, const std::string& isa, std::size_t threads,
+               std::uint64_t shared_edges) {
                 require(plan.classes >= 1, "the plan has no output stage");
                 require(threads >= 1, "an engine needs a thread");
                 new (engine) Engine(plan, find_isa(isa), threads, shared_edges);

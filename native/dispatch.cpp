@@ -5,7 +5,7 @@
 namespace o3bnn {
 namespace {
 
-/// Best first. A further instruction set is a line here, its kernels' declarations in kernel.hpp, and a source file.
+/// Best first. A further instruction set is a line here, its kernels' declarations in kernel.hpp, and source files.
 const Isa kIsas[] = {
 #if defined(__x86_64__)
     {"avx512",

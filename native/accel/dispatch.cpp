@@ -7,39 +7,39 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-/// Visits the set bits in order, until visit(bit) returns true; whether it did.
+/// Visits the set bits in order, until visit(bit) returns true.
 template <class Visit>
-bool any_set(const Word* bits, std::size_t limbs, Visit visit) {
+void visit_set(const Word* bits, std::size_t limbs, Visit visit) {
     for (std::size_t limb = 0; limb < limbs; ++limb)
         for (Word left = bits[limb]; left != 0; left &= left - 1)
-            if (visit(static_cast<int>(limb) * 64 + std::countr_zero(left))) return true;
-    return false;
+            if (visit(static_cast<int>(limb) * 64 + std::countr_zero(left))) return;
 }
 
 }  // namespace
 
-bool Dispatch::operate(Pe& pe, Cycle now) {
+Dispatch::Turn Dispatch::operate(Pe& pe, Cycle now) {
     if (now < pe.bounds_until) {
         state_.busy_until = std::max(state_.busy_until, pe.bounds_until);
-        return true;
+        return Turn::blocked;
     }
-    if (static_cast<int>(pe.stations.size()) >= state_.config.stations) return false;
+    if (static_cast<int>(pe.stations.size()) >= state_.config.stations) return Turn::nothing;
+    const Turn turn = dispatch_from(pe, &Pe::available, false, now);
+    if (turn == Turn::dispatched || !state_.config.speculate || pe.issued) return turn;
+    return std::max(turn, dispatch_from(pe, &Pe::pending, true, now));
+}
+
+/// Dispatches a neuron of the first pair among `pairs` for which that is possible.
+Dispatch::Turn Dispatch::dispatch_from(Pe& pe, std::vector<Word> Pe::* pairs, bool speculative, Cycle now) {
     Group& g = state_.group(pe);
     const int last = state_.last_active(g);
-    bool elsewhere = false;
-    for (int w = g.oldest; w < last; ++w) {
-        const auto dispatch = [&](int slot) { return start_next(pe, g, w, slot, false, now); };
-        const bool done = any_set(state_.available(pe, w), state_.limbs, dispatch);
-        if (done) return true;
-        elsewhere |= any_set(state_.available(pe, w), state_.limbs, [](int) { return true; });
+    Turn turn = Turn::nothing;
+    for (int w = g.oldest; w < last && turn != Turn::dispatched; ++w) {
+        visit_set(&(pe.*pairs)[state_.ring(w) * state_.limbs], state_.limbs, [&](int slot) {
+            turn = start_next(pe, g, w, slot, speculative, now) ? Turn::dispatched : Turn::blocked;
+            return turn == Turn::dispatched;
+        });
     }
-    if (!state_.config.speculate || pe.issued) return elsewhere;
-    for (int w = g.oldest; w < last; ++w) {
-        const auto dispatch = [&](int slot) { return start_next(pe, g, w, slot, true, now); };
-        if (any_set(state_.pending(pe, w), state_.limbs, dispatch)) return true;
-        elsewhere |= any_set(state_.pending(pe, w), state_.limbs, [](int) { return true; });
-    }
-    return elsewhere;
+    return turn;
 }
 
 /// Dispatches the first unvisited neuron of a pair that has one, or takes its bit over; false where another strip

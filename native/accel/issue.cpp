@@ -95,10 +95,10 @@ Stall Issue::reason(Pe& pe, bool starved) {
 }
 
 /// First cycle after `now` in which anything but the next word of the running neuron, or the same stall, can happen in
-/// a PE by itself. `dispatched`: whether the PE may dispatch in the next cycle.
-Cycle Issue::next_event(const Pe& pe, Cycle now, bool dispatched) const {
+/// a PE by itself. may_dispatch: whether the PE may dispatch in the next cycle.
+Cycle Issue::next_event(const Pe& pe, Cycle now, bool may_dispatch) const {
     const Cycle next = now + 1;
-    if (dispatched || state_.trace.limit > 0) return next;
+    if (may_dispatch || state_.trace.limit > 0) return next;
     Cycle event = std::min(sleep_until_, pe.pipe.empty() ? kNever : pe.pipe.front().time);
     if (pe.running >= 0) event = std::min(event, next + run_length(pe, pe.pool[at(pe.running)]));
     else if (pe.issued) return next;

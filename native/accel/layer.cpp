@@ -67,6 +67,8 @@ Layer::Layer(const StagePlan& plan, const Config& config) : plan_(plan), config_
             }
         }
         for (const std::int64_t sum : weight) border.most.push_back(weight.back() - sum);
+        for (int channel = 0; channel < plan.channels; ++channel)
+            border.first_open.push_back(first_open(border, plan.thresholds[at(c * plan.channels + channel)]));
         max_words_ = std::max(max_words_, static_cast<int>(sizes.size()) * plan.planes);
         classes_.push_back(std::move(border));
     }
@@ -82,10 +84,21 @@ int Layer::constant(int border, int channel) const {
     return threshold > classes_[at(border)].most.front() ? 0 : -1;
 }
 
-void Layer::gather(const Map& map, int window, Patch& patch) const {
+PackedMap Layer::pack(const Map& map) const {
+    PackedMap packed;
+    packed.words = (plan_.in_channels + 63) / 64;
+    const std::size_t pixels = map.size() / at(plan_.in_channels);
+    packed.bits.assign(pixels * at(plan_.planes * packed.words), 0);
+    const std::uint16_t* value = map.data();
+    for (Word* pixel = packed.bits.data(); value < map.data() + map.size(); pixel += plan_.planes * packed.words)
+        for (int c = 0; c < plan_.in_channels; ++c, ++value)
+            for (int plane = 0; plane < plan_.planes; ++plane)
+                pixel[plane * packed.words + c / 64] |= Word{(*value >> (plan_.planes - 1 - plane)) & 1U} << (c % 64);
+    return packed;
+}
+
+void Layer::gather(const PackedMap& map, int window, Patch& patch) const {
     const int row = window_row_in_image(window), column = window_column(window);
-    const std::uint16_t* const image =
-        &map[at(window / plan_.image_windows()) * at(plan_.in_rows * plan_.in_columns * plan_.in_channels)];
     const int size = plan_.planes * plan_.edge_words * config_.limbs();
     patch.bits.assign(at(plan_.positions() * plan_.groups * size), 0);
     patch.classes.resize(at(plan_.positions()));
@@ -93,31 +106,54 @@ void Layer::gather(const Map& map, int window, Patch& patch) const {
         const int y = row + p / plan_.pool.columns, x = column + p % plan_.pool.columns;
         patch.classes[at(p)] = border(y, x);
         for (int g = 0; g < plan_.groups; ++g)
-            gather_position(image, y, x, g, &patch.bits[at((p * plan_.groups + g) * size)]);
+            gather_position(map, window / plan_.image_windows(), y, x, g,
+                            &patch.bits[at((p * plan_.groups + g) * size)]);
     }
 }
 
-void Layer::gather_position(const std::uint16_t* image, int row, int column, int group, Word* bits) const {
-    const int depth = plan_.in_channels / plan_.groups, limbs = config_.limbs();
-    const std::size_t plane_size = at(plan_.edge_words * limbs);
+void Layer::gather_position(const PackedMap& map, int image, int row, int column, int group, Word* bits) const {
+    const int depth = plan_.in_channels / plan_.groups, plane_size = plan_.edge_words * config_.limbs();
     for (int ky = 0; ky < plan_.kernel.rows; ++ky) {
         const int y = row * plan_.stride.rows - plan_.top + ky;
         if (y < 0 || y >= plan_.in_rows) continue;
         for (int kx = 0; kx < plan_.kernel.columns; ++kx) {
             const int x = column * plan_.stride.columns - plan_.left + kx;
             if (x < 0 || x >= plan_.in_columns) continue;
-            const std::uint16_t* pixel = &image[at((y * plan_.in_columns + x) * plan_.in_channels + group * depth)];
-            int edge = (ky * plan_.kernel.columns + kx) * depth;
-            for (int c = 0; c < depth; ++c, ++edge) {
-                const std::size_t limb = at(edge / config_.word * limbs + edge % config_.word / 64);
-                const int bit = edge % config_.word % 64;
-                for (int plane = 0; plane < plan_.planes; ++plane) {
-                    const Word value = (pixel[c] >> (plan_.planes - 1 - plane)) & 1U;
-                    bits[at(plane) * plane_size + limb] |= value << bit;
+            const int pixel = (image * plan_.in_rows + y) * plan_.in_columns + x;
+            const int edge = (ky * plan_.kernel.columns + kx) * depth;
+            for (int plane = 0; plane < plan_.planes; ++plane) {
+                const Word* const from = &map.bits[at(pixel * plan_.planes + plane) * at(map.words)];
+                for (int c = 0; c < depth; c += 64) {
+                    const int first = group * depth + c, shift = first % 64;
+                    const Word* const word = from + first / 64;
+                    const bool split = shift > 0 && first / 64 + 1 < map.words;
+                    const Word value = *word >> shift | (split ? word[1] << (64 - shift) : 0);
+                    put_bits(bits + plane * plane_size, edge + c, value, std::min(64, depth - c));
                 }
             }
         }
     }
+}
+
+/// Writes the lowest `count` bits of a value as the operand of the edges from `edge` on.
+void Layer::put_bits(Word* bits, int edge, Word value, int count) const {
+    const int unit = std::min(config_.word, 64);  // edges that one limb holds
+    while (count > 0) {
+        const int offset = edge % unit, part = std::min(count, unit - offset);
+        const Word mask = part < 64 ? (Word{1} << part) - 1 : ~Word{0};
+        bits[edge / unit] |= (value & mask) << offset;
+        value = part < 64 ? value >> part : 0;
+        edge += part;
+        count -= part;
+    }
+}
+
+/// Words after which a neuron may be decided for the first time, whatever its edges hold.
+int Layer::first_open(const Border& border, std::int64_t threshold) const {
+    const auto& most = border.most;
+    int q = 0;
+    while (at(q) + 1 < most.size() && most.front() - most[at(q)] < threshold && most[at(q)] >= threshold) ++q;
+    return q;
 }
 
 Layer::Bounds Layer::sharp_bounds(const Word* x, const Word* w, int border, Scratch& scratch) const {
@@ -151,16 +187,17 @@ POPCNT_CLONES void Layer::evaluate(const Patch& patch, int position, int channel
     result.edges = b.edges.back();
     Bounds bounds{b.most.data(), zeros_.data(), 0};
     if (prune && config_.sharp) bounds = sharp_bounds(x, w, border, scratch);
+    const int open = !prune ? result.words : config_.sharp ? 0 : b.first_open[at(channel)];
     bounds.threshold = plan_.thresholds[at(border * plan_.channels + channel)];
     scratch.scores.resize(at(max_words_ + 1));
     result.waits.resize(at(max_words_));
     std::int64_t* const scores = scratch.scores.data();
     std::int64_t score = scores[0] = 0;
-    int q = 0, known = 0, back_to_back = 0;
+    int q = 0, known = 0, back_to_back = open;
     bool decided = prune && bounds.decide(0, 0);
     for (int plane = 0; plane < plan_.planes && !decided; ++plane, x += plane_size) {
         for (int i = 0; i < count && !decided; ++i) {
-            if (prune) {
+            if (q >= open) {
                 while (known < q && bounds.may_decide(scores[known], known, q)) ++known;
                 result.waits[at(q)] = static_cast<std::uint8_t>(std::min(q - known, 255));
                 back_to_back += back_to_back == q && (known == 0 || q - known >= config_.latency - 1);
@@ -168,11 +205,11 @@ POPCNT_CLONES void Layer::evaluate(const Patch& patch, int position, int channel
             const int k = b.index[at(i)] * limbs;
             score += std::int64_t{matches(x + k, w + k, exists + k, limbs)} << (plan_.planes - 1 - plane);
             scores[++q] = score;
-            decided = prune && bounds.decide(score, q);
+            decided = q >= open && prune && bounds.decide(score, q);
         }
     }
     result.decided_at = q;
-    result.back_to_back = prune ? back_to_back : result.words;
+    result.back_to_back = back_to_back;
     result.decided_edges = b.edges[at(q)];
     result.score = score;
     result.bit = score + bounds.least[q] >= bounds.threshold;

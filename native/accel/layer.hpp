@@ -8,6 +8,12 @@ namespace o3bnn::accel {
 /// A stage's operand or result, [images][rows][columns][channels]: bits, or the unsigned integers of T2.
 using Map = std::vector<std::uint16_t>;
 
+/// A map's bit planes, most significant first, channels packed: [images][rows][columns][planes][words].
+struct PackedMap {
+    std::vector<Word> bits;
+    int words = 0;  ///< of a pixel and plane
+};
+
 /// The operand of a window's neurons: [positions][groups][planes][edge words][limbs], and each position's border class.
 struct Patch {
     std::vector<Word> bits;
@@ -37,8 +43,10 @@ class Layer {
 
     const StagePlan& plan() const { return plan_; }
 
+    PackedMap pack(const Map& map) const;
+
     /// Gathers the patch of a window from the stage's operand.
-    void gather(const Map& map, int window, Patch& patch) const;
+    void gather(const PackedMap& map, int window, Patch& patch) const;
 
     /// Evaluates a neuron: to its decision where `prune`, else all of it.
     void evaluate(const Patch& patch, int position, int channel, Scratch& scratch, Evaluation& result) const;
@@ -86,6 +94,7 @@ class Layer {
     struct Border {
         std::vector<int> index;                 ///< full-kernel words that exist
         std::vector<std::int64_t> edges, most;  ///< after 0, 1, ... words: edges so far, weight that remains
+        std::vector<int> first_open;            ///< [channels] words after which a decision is possible, simple bounds
     };
     struct Span {
         int first, last;
@@ -105,7 +114,9 @@ class Layer {
         }
     };
 
-    void gather_position(const std::uint16_t* image, int row, int column, int group, Word* bits) const;
+    void gather_position(const PackedMap& map, int image, int row, int column, int group, Word* bits) const;
+    void put_bits(Word* bits, int edge, Word value, int count) const;
+    int first_open(const Border& border, std::int64_t threshold) const;
     Bounds sharp_bounds(const Word* x, const Word* w, int border, Scratch& scratch) const;
     Span input_columns(int window) const;
     int column_words(int window, int column) const;

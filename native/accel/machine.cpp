@@ -59,6 +59,7 @@ Result Machine::run(const Map& image, Trace trace) const {
     Map in = image;
     for (std::size_t s = 0; s < stages_.size(); ++s) {
         const StagePlan& plan = stages_[s];
+        const PackedMap operand = layers_[s].pack(in);
         Counters& counters = result.counters[s];
         counters.channel_words.assign(at(plan.channels), 0);
         std::vector<std::uint8_t> known(at(plan.images * plan.rows * plan.columns) * at(plan.channels), 0);
@@ -66,7 +67,7 @@ Result Machine::run(const Map& image, Trace trace) const {
         result.sums.assign(plan.output ? at(plan.images * plan.channels) : 0, 0);
         for (const PassPlan& pass_plan : plan.passes) {
             State state{config_, layers_[s], pass_plan, stream,      dram,    counters,   trace, static_cast<int>(s),
-                        pass,    in,         out,       result.sums, known, next_neuron};
+                        pass,    operand,       out,       result.sums, known, next_neuron};
             stream.start(pass, counters);
             prepare(state, now);
             run_pass(state, now);
@@ -100,10 +101,10 @@ void Machine::run_pass(State& state, Cycle& now) const {
             catch_up(state, pe, now);
             progress |= decide.operate(pe, now);
             progress |= issue.operate(pe, now);
-            const bool dispatched = !config_.lockstep && dispatch.operate(pe, now);
-            progress |= dispatched;
+            const auto turn = config_.lockstep ? Dispatch::Turn::nothing : dispatch.operate(pe, now);
+            progress |= turn == Dispatch::Turn::dispatched;
             pe.since = now + 1;
-            wake = issue.next_event(pe, now, dispatched);
+            wake = issue.next_event(pe, now, turn != Dispatch::Turn::nothing);
             if (pe.running >= 0) state.busy_until = std::max(state.busy_until, wake);
         }
         if (config_.lockstep)

@@ -50,7 +50,6 @@ void Scoreboard::for_each_window(const Place& place, Visit visit) const {
 void Scoreboard::open(Group& g, int window) {
     Slot& slot = g.ring[state_.ring(window)];
     const int of_stage = state_.stage_window(g, window);
-    slot.window = window;
     slot.strip = &*std::find_if(g.strips.begin(), g.strips.end(),
                                 [window](const Strip& s) { return window < s.first + s.count; });
     slot.row = state_.layer.window_row(of_stage);

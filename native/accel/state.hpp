@@ -23,9 +23,9 @@ enum Known : std::uint8_t { kUnknown, kInFlight, kDecidedNow, kKnownSilent, kKno
 
 /// T5: windows that a group takes at once, and what the group knows of their neurons.
 struct Strip {
-    int first = 0, first_window = 0, count = 0;   ///< index in the group's order, window of the stage, how many
+    int first = 0, first_window = 0, count = 0;      ///< index in the group's order, window of the stage, how many
     int row = 0, rows = 0, column = 0, columns = 0;  ///< its neurons
-    std::vector<std::uint8_t> status;             ///< [row][column][lane][slot]
+    std::vector<std::uint8_t> status;                ///< [row][column][lane][slot]
 };
 
 /// A neuron of a group: the window for which it was dispatched, its place in the map, its channel slot.
@@ -73,7 +73,7 @@ struct Pe {
 /// A window that is loaded and not retired.
 struct Slot {
     Strip* strip = nullptr;
-    int window = 0, row = 0, column = 0, open = 0, busy = 0;
+    int row = 0, column = 0, open = 0, busy = 0;
     std::vector<std::uint8_t> settled, vacated;  ///< [lane][slot]
     Patch patch;
 };
@@ -87,14 +87,14 @@ struct Group {
     int index = 0;
     std::vector<int> windows;                 ///< of the stage, in the order in which the group takes them
     int oldest = 0, loaded = 0, retired = 0;  ///< indices into `windows`
-    int remaining = -1;           ///< words to load of window `loaded`, -1 where its load has not started
-    std::vector<int> begin, end;  ///< T19: where each window's patch lies in the group's stream of words
+    int remaining = -1;                       ///< words to load of window `loaded`, -1 where its load has not started
+    std::vector<int> begin, end;              ///< T19: where each window's patch lies in the group's stream of words
     std::vector<Slot> ring;
     std::deque<Strip> strips;
     Step step;
-    bool attention = true;   ///< the loader has something to look at
-    bool settled = false;    ///< a window has settled since the last look of `Retire`
-    int held = 0;            ///< patch words held since cycle `held_since`
+    bool attention = true;  ///< the loader has something to look at
+    bool settled = false;   ///< a window has settled since the last look of `Retire`
+    int held = 0;           ///< patch words held since cycle `held_since`
     Cycle held_since = 0;
 };
 
@@ -108,19 +108,19 @@ struct State {
     Trace& trace;
     int stage;
     std::size_t pass;
-    const Map& in;
+    const PackedMap& in;
     Map& out;
     std::vector<std::int64_t>& sums;
     std::vector<std::uint8_t>& known;  ///< [row][column][channel] `Known`: the neuron map
     std::int64_t& next_neuron;
     std::vector<Group> groups{};
     std::vector<Pe> pes{};
-    std::vector<Cycle> wake{};                     ///< [PE] first cycle in which it has to be looked at
-    Cycle busy_until = 0;                          ///< some PE issues, or its bounds unit works, until then
-    std::size_t ring_mask = 0;                     ///< places for windows, a power of two, less one
-    std::size_t limbs = 0;                         ///< words that hold a bit a channel slot
-    int next_window = 0;                           ///< first window that no group has taken
-    int retired = 0;                               ///< windows
+    std::vector<Cycle> wake{};                       ///< [PE] first cycle in which it has to be looked at
+    Cycle busy_until = 0;                            ///< some PE issues, or its bounds unit works, until then
+    std::size_t ring_mask = 0;                       ///< places for windows, a power of two, less one
+    std::size_t limbs = 0;                           ///< words that hold a bit a channel slot
+    int next_window = 0;                             ///< first window that no group has taken
+    int retired = 0;                                 ///< windows
     Scratch scratch{};
     std::vector<std::vector<std::uint8_t>> codes{};  ///< [border][lane * slot] status before the first cycle (T4)
     std::vector<std::pair<std::size_t, Known>> news{};  ///< of this cycle, for the neuron map

@@ -36,7 +36,7 @@ class Issue {
   public:
     Issue(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
     bool operate(Pe& pe, Cycle now);
-    Cycle next_event(const Pe& pe, Cycle now, bool dispatched) const;
+    Cycle next_event(const Pe& pe, Cycle now, bool may_dispatch) const;
 
   private:
     struct Selection {
@@ -60,14 +60,17 @@ class Issue {
 class Dispatch {
   public:
     Dispatch(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
-    /// Whether the PE dispatched, or may do so in the next cycle: its bounds unit or another strip keeps it from it.
-    bool operate(Pe& pe, Cycle now);
+    /// What became of a PE's turn: no neuron to dispatch, its bounds unit or another strip in the way, or a dispatch.
+    enum class Turn { nothing, blocked, dispatched };
+
+    Turn operate(Pe& pe, Cycle now);
     bool operate(Group& g, Cycle now);
 
   private:
     enum class StepResult { empty, started, waits };
 
     bool start(Pe& pe, const Place& place, int position, bool speculative, Cycle now);
+    Turn dispatch_from(Pe& pe, std::vector<Word> Pe::* pairs, bool speculative, Cycle now);
     bool start_next(Pe& pe, Group& g, int window, int slot, bool speculative, Cycle now);
     StepResult start_step(Group& g, Cycle now);
     bool has_work(Group& g, const Pe& pe, const Place& place);

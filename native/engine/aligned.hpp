@@ -20,7 +20,9 @@ struct AlignedAllocator {
     void deallocate(T* memory, std::size_t) { ::operator delete(memory, kAlignment); }
 
     template <class U>
-    bool operator==(const AlignedAllocator<U>&) const { return true; }
+    bool operator==(const AlignedAllocator<U>&) const {
+        return true;
+    }
 };
 
 template <class T>

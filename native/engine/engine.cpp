@@ -11,8 +11,8 @@
 
 namespace o3bnn {
 
-/// Threads and their memory. They belong to the process that made them: after a fork the child has neither the threads nor
-/// the certainty that a lock is free, so it makes workers of its own and leaves the old ones untouched.
+/// Threads and their memory. They belong to the process that made them: after a fork the child has neither the threads
+/// nor the certainty that a lock is free, so it makes workers of its own and leaves the old ones untouched.
 struct Engine::Workers {
     explicit Workers(std::size_t threads) : process(getpid()), pool(threads) {}
 
@@ -48,11 +48,11 @@ struct Engine::Session {
 
 /// What a forward pass leaves behind: any of them.
 struct Engine::Trace {
-    std::int32_t* sums = nullptr;             ///< [classes]
-    std::uint8_t* const* maps = nullptr;      ///< per stage [out elements]
-    const PruneKernels* counting = nullptr;   ///< per stage; null: the engine's own plan, and nothing is counted
-    double* seconds = nullptr;                ///< [stages + 1]
-    Team* team = nullptr;                     ///< shares the work of each stage; null: this thread does it all
+    std::int32_t* sums = nullptr;            ///< [classes]
+    std::uint8_t* const* maps = nullptr;     ///< per stage [out elements]
+    const PruneKernels* counting = nullptr;  ///< per stage; null: the engine's own plan, and nothing is counted
+    double* seconds = nullptr;               ///< [stages + 1]
+    Team* team = nullptr;                    ///< shares the work of each stage; null: this thread does it all
 };
 
 namespace {
@@ -161,7 +161,8 @@ void Engine::activations(const std::uint8_t* images, std::size_t n, const std::v
     });
 }
 
-std::vector<EdgeCounts> Engine::profile(const std::uint8_t* images, std::size_t n, std::size_t word, Bounds bounds) const {
+std::vector<EdgeCounts> Engine::profile(const std::uint8_t* images, std::size_t n, std::size_t word,
+                                        Bounds bounds) const {
     std::vector<EdgeCounts> total(stages_.size());
     std::mutex mutex;
     for_each_image(n, [&](std::size_t image, Scratch& scratch) {
@@ -264,7 +265,8 @@ Operand Engine::encode(const std::uint8_t* image, Scratch& scratch, const Trace&
     return {.bits = bits};
 }
 
-void Engine::run_stage(std::size_t index, const Operand& operand, Word* out, Scratch& scratch, const Trace& trace) const {
+void Engine::run_stage(std::size_t index, const Operand& operand, Word* out, Scratch& scratch,
+                       const Trace& trace) const {
     const Stage& stage = stages_[index];
     if (trace.counting) return walk_pruning(stage, trace.counting[index], operand, out, scratch);
     if (stage.method == Method::words)

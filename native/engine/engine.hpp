@@ -42,7 +42,8 @@ class Engine {
     /// Edges per stage, summed over the images.
     std::vector<EdgeCounts> profile(const std::uint8_t* images, std::size_t n, std::size_t word, Bounds bounds) const;
 
-    /// out: seconds [n][stages + 1] that each stage took (encoding in the first), then the output stage; on this thread.
+    /// out: seconds [n][stages + 1] that each stage took (encoding in the first), then the output stage; on this
+    /// thread.
     void stage_seconds(const std::uint8_t* images, std::size_t n, double* out) const;
 
   private:

@@ -27,9 +27,9 @@ class ExitForm {
   private:
     std::vector<std::size_t> checks_;
     std::size_t stride_, groups_;
-    std::vector<std::uint8_t> whole_;           ///< [classes] whether all edges exist
-    std::vector<std::int32_t> rest_;            ///< [classes][checks]
-    std::vector<std::int32_t> absent_;          ///< [classes][groups][checks][stride]
+    std::vector<std::uint8_t> whole_;   ///< [classes] whether all edges exist
+    std::vector<std::int32_t> rest_;    ///< [classes][checks]
+    std::vector<std::int32_t> absent_;  ///< [classes][groups][checks][stride]
 };
 
 }  // namespace o3bnn

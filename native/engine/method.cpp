@@ -24,8 +24,8 @@ bool offers(const StageSpec& spec, const Isa& isa, Method method) {
         case Method::dense:
         case Method::words: return true;
         case Method::pooling:
-            return !spec.integer_input && isa.binary->pool && spec.groups == 1 && pools(spec) && !windows_overlap(spec) &&
-                   spec.weights.size() / spec.conv.channels <= kPoolWords;
+            return !spec.integer_input && isa.binary->pool && spec.groups == 1 && pools(spec) &&
+                   !windows_overlap(spec) && spec.weights.size() / spec.conv.channels <= kPoolWords;
         case Method::threshold: return !spec.integer_input && isa.binary->exits;
     }
     return false;

@@ -12,8 +12,8 @@ namespace o3bnn {
 class Stage;
 
 /// What the first stage needs to read octets u in place of the encoded integers x = step * u + least; by default
-/// x = 2p - 255, thus u = p. The image is copied into a map with the padding around it, where u = 0, so that all patches
-/// are gathered alike.
+/// x = 2p - 255, thus u = p. The image is copied into a map with the padding around it, where u = 0, so that all
+/// patches are gathered alike.
 class OctetForm {
   public:
     /// Nothing where the table is no such line, or where the instruction set has no kernel for octets.
@@ -36,7 +36,9 @@ class OctetForm {
     }
 
     const std::int8_t* blocks() const { return blocks_.data(); }
-    const std::int32_t* limits(std::size_t border_class) const { return limits_.data() + border_class * padded_outputs_; }
+    const std::int32_t* limits(std::size_t border_class) const {
+        return limits_.data() + border_class * padded_outputs_;
+    }
 
   private:
     static constexpr std::size_t kSlack = 16;

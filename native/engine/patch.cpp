@@ -53,7 +53,8 @@ void copy_few(const std::int16_t* source, std::size_t count, std::int16_t* targe
         for (std::size_t i = 0; i < count; ++i) target[i] = source[i];
         return;
     }
-    for (std::size_t i = 0; i + kChunk < count; i += kChunk) std::memcpy(target + i, source + i, kChunk * sizeof *source);
+    for (std::size_t i = 0; i + kChunk < count; i += kChunk)
+        std::memcpy(target + i, source + i, kChunk * sizeof *source);
     const std::size_t last = count - kChunk;
     std::memcpy(target + last, source + last, kChunk * sizeof *source);
 }
@@ -95,7 +96,8 @@ void gather_bits(const Stage& stage, const Word* map, std::size_t y, std::size_t
 }
 
 PaddedMap::PaddedMap(const Stage& stage)
-    : row(stage.padded_width() * stage.in.pixel_words()), height(stage.padded_height()) {}
+    : row(stage.padded_width() * stage.in.pixel_words()),
+      height(stage.padded_height()) {}
 
 bool PaddedMap::suits(const Stage& stage) {
     return !stage.integer_input && stage.groups == 1 && stage.group_inputs % kWordBits == 0 && stage.padding_is_small();
@@ -128,7 +130,8 @@ void gather_integers(const Stage& stage, const std::int16_t* map, std::size_t y,
                      std::int16_t* patch) {
     const std::size_t inputs = stage.group_inputs, channels = stage.in.channels;
     const std::size_t c = stage.border_class(y * stage.conv.width + x);
-    const std::size_t zeros_from = static_cast<std::size_t>(stage.fan_in(c)) < stage.full_fan_in ? 0 : stage.full_fan_in;
+    const std::size_t zeros_from =
+        static_cast<std::size_t>(stage.fan_in(c)) < stage.full_fan_in ? 0 : stage.full_fan_in;
     std::fill(patch + zeros_from, patch + stage.integer_stride, std::int16_t{0});
     for_each_run(stage, y, x, [&](std::size_t edge, std::size_t pixel, std::size_t pixels) {
         const std::int16_t* source = map + pixel * channels;

@@ -30,8 +30,9 @@ class ItemQueue {
     const std::size_t total_;
 };
 
-/// The caller of `run` works too, so a pool of `threads` has threads - 1 helpers. They start with the first job that has
-/// more than one item. Any number of threads may call `run` at the same time; helpers join the oldest job that has items.
+/// The caller of `run` works too, so a pool of `threads` has threads - 1 helpers. They start with the first job that
+/// has more than one item. Any number of threads may call `run` at the same time; helpers join the oldest job that has
+/// items.
 class Pool {
   public:
     explicit Pool(std::size_t threads) : helpers_wanted_(threads - 1) {}
@@ -41,8 +42,8 @@ class Pool {
 
     using Participant = std::function<void(ItemQueue&)>;
 
-    /// Calls participant(queue) once in each thread that takes part; each takes items until there are none. Returns when all
-    /// have; the first exception of any of them ends the job and is thrown here.
+    /// Calls participant(queue) once in each thread that takes part; each takes items until there are none. Returns
+    /// when all have; the first exception of any of them ends the job and is thrown here.
     void run(std::size_t items, const Participant& participant);
 
   private:

@@ -142,8 +142,8 @@ void Stage::interleave() {
     }
 }
 
-/// The words that a dense kernel evaluates in each border class: those of the kernel rows inside the map. Columns outside
-/// are left in, so that all positions of a row take the same words.
+/// The words that a dense kernel evaluates in each border class: those of the kernel rows inside the map. Columns
+/// outside are left in, so that all positions of a row take the same words.
 void Stage::derive_dense_words() {
     dense_words_.resize(first_words_.size());
     for (std::size_t y = 0; y < conv.height; ++y) {
@@ -152,7 +152,8 @@ void Stage::derive_dense_words() {
         const std::size_t inside = in.height + top > start ? in.height + top - start : 0;
         const std::size_t high = std::max(low, std::min(kernel.rows, inside));
         const std::size_t row_edges = kernel.columns * group_inputs;
-        const WordRange range{low * row_edges / kWordBits, low < high ? word_count(high * row_edges) : low * row_edges / kWordBits};
+        const WordRange range{low * row_edges / kWordBits,
+                              low < high ? word_count(high * row_edges) : low * row_edges / kWordBits};
         for (std::size_t x = 0; x < conv.width; ++x) dense_words_[border_class(y * conv.width + x)] = range;
     }
 }

@@ -88,7 +88,9 @@ class Stage {
 
     std::size_t border_classes() const { return first_words_.size(); }
     bool pools() const { return pool_size.rows * pool_size.columns > 1 || pool_stride.rows * pool_stride.columns > 1; }
-    bool windows_overlap() const { return pool_stride.rows < pool_size.rows || pool_stride.columns < pool_size.columns; }
+    bool windows_overlap() const {
+        return pool_stride.rows < pool_size.rows || pool_stride.columns < pool_size.columns;
+    }
     /// Rows and columns of the input that are read, with padding.
     std::size_t padded_height() const { return (conv.height - 1) * stride.rows + kernel.rows; }
     std::size_t padded_width() const { return (conv.width - 1) * stride.columns + kernel.columns; }
@@ -116,7 +118,9 @@ class Stage {
     const Word* group_blocks(std::size_t group) const { return blocks_.data() + group * padded_outputs_ * words; }
     /// Weights and limits for a pooling kernel: [channels][row_words] and [channels in whole words].
     const Word* pool_rows() const { return pool_rows_.data(); }
-    const std::int32_t* row_limits(std::size_t c) const { return row_limits_.data() + c * out.pixel_words() * kWordBits; }
+    const std::int32_t* row_limits(std::size_t c) const {
+        return row_limits_.data() + c * out.pixel_words() * kWordBits;
+    }
     /// Dense weights for integers, lanes interleaved: [lane blocks][edges][lanes].
     const std::int16_t* group_sign_blocks(std::size_t group) const {
         return sign_blocks_.data() + group * padded_outputs_ * full_fan_in;

@@ -52,14 +52,16 @@ void Team::phase(std::size_t parts, const Body& body, Scratch& scratch) {
     done_.store(0, std::memory_order_relaxed);
     const std::uint64_t number = (ticket_.load(std::memory_order_relaxed) >> 32) + 1;
     ticket_.store(number << 32 | static_cast<std::uint64_t>(parts) << 16, std::memory_order_release);
-    while (take(scratch)) {}
+    while (take(scratch)) {
+    }
     spin_until([&] { return done_.load(std::memory_order_acquire) == parts; });
     if (error_) std::rethrow_exception(error_);
 }
 
 void Team::help(Scratch& scratch) {
     spin_until([&] {
-        while (take(scratch)) {}
+        while (take(scratch)) {
+        }
         return finished_.load(std::memory_order_acquire);
     });
 }

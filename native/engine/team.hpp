@@ -29,8 +29,8 @@ class Team {
   private:
     bool take(Scratch& scratch);
 
-    // The phase's number (32 bits), its parts (16 bits) and the next part to take (16 bits), in one word, so that a part can
-    // only be taken of the phase that is open.
+    // The phase's number (32 bits), its parts (16 bits) and the next part to take (16 bits), in one word, so that a
+    // part can only be taken of the phase that is open.
     std::atomic<std::uint64_t> ticket_{0};
     std::atomic<std::size_t> done_{0};
     std::atomic<bool> finished_{false};

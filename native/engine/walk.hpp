@@ -18,7 +18,7 @@ struct Scratch {
     std::vector<std::int16_t> image, integer_patches;
     std::vector<std::uint8_t> octets, octet_patches;
     AlignedVector<Word> patches;
-    std::vector<Word> maps[2];     ///< operand and result of the stage at hand, in turn
+    std::vector<Word> maps[2];  ///< operand and result of the stage at hand, in turn
     std::vector<Word> flat, padded, group_fired, neurons, asked, fired, settled, visited;
     std::vector<std::int32_t> workspace;
 };

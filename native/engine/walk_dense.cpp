@@ -73,7 +73,9 @@ class DenseWalk {
 
     /// First channel of a group's part, and their number.
     std::size_t first_channel(std::size_t group) const { return group * stage_.group_outputs + part_.channel; }
-    std::size_t channels() const { return splits_channels() ? part_.channels_end - part_.channel : stage_.group_outputs; }
+    std::size_t channels() const {
+        return splits_channels() ? part_.channels_end - part_.channel : stage_.group_outputs;
+    }
 
     Word* pixel(std::size_t tile) const { return neurons_ + position(tile) * stage_.out.pixel_words(); }
 
@@ -153,7 +155,8 @@ void pool_bits(const Stage& stage, const Part& part, const Word* neurons, Word* 
     for (std::size_t wy = part.row; wy < part.rows_end; ++wy) {
         for (std::size_t wx = 0; wx < stage.out.width; ++wx, out += per_pixel) {
             std::fill_n(out, per_pixel, Word{0});
-            for (std::size_t y = wy * stage.pool_stride.rows; y < wy * stage.pool_stride.rows + stage.pool_size.rows; ++y) {
+            for (std::size_t y = wy * stage.pool_stride.rows; y < wy * stage.pool_stride.rows + stage.pool_size.rows;
+                 ++y) {
                 const Word* pixel = neurons + (y * stage.conv.width + wx * stage.pool_stride.columns) * per_pixel;
                 for (std::size_t x = 0; x < stage.pool_size.columns; ++x, pixel += per_pixel) {
                     for (std::size_t i = 0; i < per_pixel; ++i) out[i] |= ~(pixel[i] ^ stage.decisive[i]);

@@ -115,9 +115,19 @@ class PruningWalk {
 
     PruneTask task(std::size_t c, std::size_t group) const {
         const std::size_t begin = group * stage_.group_outputs;
-        return {stage_.words,  stage_.first_word(c), stage_.exists(c), stage_.seen(c),
-                stage_.fan_in(c), stage_.thresholds(c), begin, begin + stage_.group_outputs,
-                open_, fired_, kernels_.counts, kernels_.word, workspace_};
+        return {stage_.words,
+                stage_.first_word(c),
+                stage_.exists(c),
+                stage_.seen(c),
+                stage_.fan_in(c),
+                stage_.thresholds(c),
+                begin,
+                begin + stage_.group_outputs,
+                open_,
+                fired_,
+                kernels_.counts,
+                kernels_.word,
+                workspace_};
     }
 
     void binary_group(std::size_t y, std::size_t x, std::size_t c, std::size_t group) {
@@ -127,7 +137,8 @@ class PruningWalk {
 
     void integer_group(std::size_t y, std::size_t x, std::size_t c, std::size_t group) {
         gather_integers(stage_, operand_.integers, y, x, group, integer_patch_);
-        kernels_.integer({task(c, group), integer_patch_, stage_.signs.data(), stage_.integer_stride, stage_.magnitude});
+        kernels_.integer(
+            {task(c, group), integer_patch_, stage_.signs.data(), stage_.integer_stride, stage_.magnitude});
     }
 
     const Stage& stage_;
@@ -145,7 +156,8 @@ class PruningWalk {
 
 }  // namespace
 
-void walk_pruning(const Stage& stage, const PruneKernels& kernels, const Operand& operand, Word* out, Scratch& scratch) {
+void walk_pruning(const Stage& stage, const PruneKernels& kernels, const Operand& operand, Word* out,
+                  Scratch& scratch) {
     PruningWalk(stage, kernels, operand, out, scratch).run();
 }
 

@@ -1,4 +1,5 @@
-// AVX2: stages of bits. Register tiles look mismatches up (avx2_lookup.hpp); listed neurons use the processor's popcount.
+// AVX2: stages of bits. Register tiles and listed neurons look mismatches up; neurons that are walked word by word use the
+// processor's popcount.
 #include "kernels/avx2_lookup.hpp"
 #include "kernels/pool_rows.hpp"
 #include "kernels/prune_popcnt.hpp"
@@ -143,7 +144,8 @@ struct Share {
 
     void write_bits(std::size_t c, bool totals) const {
         for (std::size_t patch = 0; patch < task.count; ++patch)
-            task.tiles[patch].fired[(first + c) / kWordBits] |= Word{fires(patch, c, totals)} << ((first + c) % kWordBits);
+            task.tiles[patch].fired[(first + c) / kWordBits] |= Word{fires(patch, c, totals)}
+                                                                << ((first + c) % kWordBits);
     }
 
     /// Whether the edges behind a check change no bit of kLanes channels from `c` of the share on, in any patch.
@@ -202,35 +204,47 @@ void exit_bits(const BinaryDenseTask& task, const ExitChecks& checks) {
 }
 
 /// What PoolShare needs.
-struct Rows {
+class Rows {
+  public:
     static constexpr std::size_t kChannels = o3bnn::kChannels;
     static constexpr std::size_t kCost = 5;
 
     static void dense(const BinaryDenseTask& task) { dense_bits(task); }
 
-    /// Ones of the xor by looking up four bits at a time.
-    static std::int32_t mismatches(const Word* patch, const Word* row, std::size_t words) {
+    static PairMismatches mismatches(const Word* patch, const RowPair& rows, std::size_t words) {
         constexpr std::size_t kVector = 4, kFlush = 31 * kVector;  // words; 31 counts of at most 8 fit an octet
+        __m256i first = _mm256_setzero_si256(), second = first;
+        for (std::size_t word = 0; word < words;) {
+            __m256i first_octets = _mm256_setzero_si256(), second_octets = first_octets;
+            for (const std::size_t stop = least(words, word + kFlush); word < stop; word += kVector) {
+                const __m256i x = load_words(patch + word);
+                first_octets =
+                    _mm256_add_epi8(first_octets, octet_ones(_mm256_xor_si256(x, load_words(rows.first + word))));
+                second_octets =
+                    _mm256_add_epi8(second_octets, octet_ones(_mm256_xor_si256(x, load_words(rows.second + word))));
+            }
+            first = _mm256_add_epi64(first, _mm256_sad_epu8(first_octets, _mm256_setzero_si256()));
+            second = _mm256_add_epi64(second, _mm256_sad_epu8(second_octets, _mm256_setzero_si256()));
+        }
+        const __m256i both =
+            _mm256_add_epi64(_mm256_unpacklo_epi64(first, second), _mm256_unpackhi_epi64(first, second));
+        const __m128i sums = _mm_add_epi64(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+        return {_mm_cvtsi128_si32(sums), _mm_extract_epi32(sums, 2)};
+    }
+
+  private:
+    static __m256i load_words(const Word* words) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)); }
+
+    /// Ones of each octet, by looking up four bits at a time.
+    static __m256i octet_ones(__m256i x) {
         const __m256i ones = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
                                               0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-        __m256i total = _mm256_setzero_si256();
-        for (std::size_t word = 0; word < words;) {
-            __m256i octets = _mm256_setzero_si256();
-            for (const std::size_t stop = least(words, word + kFlush); word < stop; word += kVector) {
-                const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(patch + word));
-                const __m256i differ = _mm256_xor_si256(x, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + word)));
-                octets = _mm256_add_epi8(octets, _mm256_shuffle_epi8(ones, low_four(differ)));
-                octets = _mm256_add_epi8(octets, _mm256_shuffle_epi8(ones, high_four(differ)));
-            }
-            total = _mm256_add_epi64(total, _mm256_sad_epu8(octets, _mm256_setzero_si256()));
-        }
-        const __m128i halves = _mm_add_epi64(_mm256_castsi256_si128(total), _mm256_extracti128_si256(total, 1));
-        return _mm_cvtsi128_si32(_mm_add_epi64(halves, _mm_unpackhi_epi64(halves, halves)));
+        return _mm256_add_epi8(_mm256_shuffle_epi8(ones, low_four(x)), _mm256_shuffle_epi8(ones, high_four(x)));
     }
 };
 
-/// Blocks of kLanes channels: [octets of a row][kLanes] octets. Octet 2c is channel c, octet 2c + 1 channel 16 + c, so that
-/// the even and the odd octets of a vector are neighbouring channels each.
+/// Blocks of kLanes channels: [octets of a row][kLanes] octets. Octet 2c is channel c, octet 2c + 1 channel 16 + c, so
+/// that the even and the odd octets of a vector are neighbouring channels each.
 void pack_bits(const Word* rows, std::size_t channels, std::size_t words, Word* blocks) {
     auto* octets = reinterpret_cast<unsigned char*>(blocks);
     for (std::size_t channel = 0; channel < channels; ++channel) {
@@ -255,7 +269,8 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
 
 }  // namespace
 
-constinit const BinaryKernel conv_b1_avx2 = {"conv_b1_avx2", kLanes, kMaxTile, dense_bits, exit_bits, prune_bits, pool_by_rows<Rows>, pack_bits};
+constinit const BinaryKernel conv_b1_avx2 = {"conv_b1_avx2", kLanes,     kMaxTile,           dense_bits,
+                                             exit_bits,      prune_bits, pool_by_rows<Rows>, pack_bits};
 constinit const OutputKernel output_avx2 = {"output_avx2", output_sums};
 
 }  // namespace o3bnn

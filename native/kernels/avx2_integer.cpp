@@ -1,5 +1,5 @@
-// AVX2: integer inputs. Octets are multiplied and added in pairs by VPMADDUBSW; inputs that are no octets are added with
-// their signs in 16 bits.
+// AVX2: integer inputs. Octets are multiplied and added in pairs by VPMADDUBSW; inputs that are no octets are added
+// with their signs in 16 bits.
 #include <immintrin.h>
 
 #include "kernels/kernel.hpp"
@@ -14,7 +14,7 @@ std::size_t words_of(std::size_t bits) { return (bits + kWordBits - 1) / kWordBi
 void add_integers(__m256i& sum, __m256i x) { asm("vpaddw %1, %0, %0" : "+x"(sum) : "x"(x)); }
 
 constexpr std::size_t kOctetLanes = 8;
-constexpr std::size_t kOctetVectors = 4;  // of a register tile: half a word of channels
+constexpr std::size_t kOctetVectors = 4;   // of a register tile: half a word of channels
 constexpr std::size_t kOctetStretch = 64;  // steps whose sums fit 16 bits: 64 times two octets
 
 std::int32_t four_octets(const std::uint8_t* octets) {
@@ -23,38 +23,49 @@ std::int32_t four_octets(const std::uint8_t* octets) {
     return four;
 }
 
+/// Adds up steps begin .. end - 1, kOctetStretch at most: two sums of 16 bits a channel.
+template <std::size_t P, std::size_t C>
+[[gnu::always_inline]] inline void add_octets(const OctetTile* tiles, const std::int8_t* block, std::size_t steps,
+                                              std::size_t begin, std::size_t end, __m256i (&sums)[P][C]) {
+    for (std::size_t step = begin; step < end; ++step) {
+        __m256i x[P];
+#pragma GCC unroll 8
+        for (std::size_t p = 0; p < P; ++p) x[p] = _mm256_set1_epi32(four_octets(tiles[p].patch + step * kOctetStep));
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < C; ++c) {
+            const __m256i signs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + (c * steps + step) * 32));
+#pragma GCC unroll 8
+            for (std::size_t p = 0; p < P; ++p) add_integers(sums[p][c], _mm256_maddubs_epi16(x[p], signs));
+        }
+    }
+}
+
 /// P patches x C vectors of 8 channels, from channel `channel` on.
 template <std::size_t P, std::size_t C>
 void tile_octets(const OctetTile* tiles, const OctetDenseTask& task, std::size_t channel) {
     const std::int8_t* block = task.blocks + channel * task.steps * kOctetStep;
-    __m256i wide[P][C];  // 32 bits a channel
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i narrow[P][C];
+#pragma GCC unroll 8
     for (std::size_t p = 0; p < P; ++p) {
-        for (std::size_t c = 0; c < C; ++c) wide[p][c] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < C; ++c) narrow[p][c] = _mm256_setzero_si256();
     }
-    for (std::size_t step = 0; step < task.steps;) {
-        __m256i narrow[P][C];  // two sums of 16 bits a channel
+    add_octets(tiles, block, task.steps, 0, least(task.steps, kOctetStretch), narrow);
+    __m256i wide[P][C];  // one sum of 32 bits a channel
 #pragma GCC unroll 8
+    for (std::size_t p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < C; ++c) wide[p][c] = _mm256_madd_epi16(narrow[p][c], ones);
+    }
+    for (std::size_t step = kOctetStretch; step < task.steps; step += kOctetStretch) {
         for (std::size_t p = 0; p < P; ++p) {
-#pragma GCC unroll 8
             for (std::size_t c = 0; c < C; ++c) narrow[p][c] = _mm256_setzero_si256();
         }
-        for (const std::size_t stop = least(task.steps, step + kOctetStretch); step < stop; ++step) {
-            __m256i x[P];
-#pragma GCC unroll 8
-            for (std::size_t p = 0; p < P; ++p) x[p] = _mm256_set1_epi32(four_octets(tiles[p].patch + step * kOctetStep));
-#pragma GCC unroll 8
-            for (std::size_t c = 0; c < C; ++c) {
-                const auto* at = reinterpret_cast<const __m256i*>(block + (c * task.steps + step) * 32);
-                const __m256i signs = _mm256_loadu_si256(at);
-#pragma GCC unroll 8
-                for (std::size_t p = 0; p < P; ++p) add_integers(narrow[p][c], _mm256_maddubs_epi16(x[p], signs));
-            }
-        }
-#pragma GCC unroll 8
+        add_octets(tiles, block, task.steps, step, least(task.steps, step + kOctetStretch), narrow);
         for (std::size_t p = 0; p < P; ++p) {
-#pragma GCC unroll 8
             for (std::size_t c = 0; c < C; ++c)
-                wide[p][c] = _mm256_add_epi32(wide[p][c], _mm256_madd_epi16(narrow[p][c], _mm256_set1_epi16(1)));
+                wide[p][c] = _mm256_add_epi32(wide[p][c], _mm256_madd_epi16(narrow[p][c], ones));
         }
     }
 #pragma GCC unroll 8
@@ -100,12 +111,14 @@ Word fires(const __m256i* sums, const std::int32_t* thresholds, std::size_t chan
     for (int i = 0; i < 4; ++i) {
         const __m256i exist = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(channels) - 8 * i), lane);
         const __m256i silent = _mm256_cmpgt_epi32(_mm256_maskload_epi32(thresholds + 8 * i, exist), sums[i]);
-        bits |= static_cast<Word>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_andnot_si256(silent, exist)))) << (8 * i);
+        bits |= static_cast<Word>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_andnot_si256(silent, exist))))
+                << (8 * i);
     }
     return bits;
 }
 
-/// P patches x C vectors of 16 channels, from channel `channel` on, in 16-bit sums that are widened before they overflow.
+/// P patches x C vectors of 16 channels, from channel `channel` on, in 16-bit sums that are widened before they
+/// overflow.
 template <std::size_t P, std::size_t C>
 void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::size_t channel) {
     const std::int16_t* block = task.blocks + channel * task.edges;
@@ -127,7 +140,8 @@ void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::
             for (std::size_t p = 0; p < P; ++p) x[p] = _mm256_set1_epi16(tiles[p].patch[edge]);
 #pragma GCC unroll 8
             for (std::size_t c = 0; c < C; ++c) {
-                const std::int16_t* signs = block + (c / 2 * task.edges + edge) * kIntegerLanes + c % 2 * kIntegerVector;
+                const std::int16_t* signs =
+                    block + (c / 2 * task.edges + edge) * kIntegerLanes + c % 2 * kIntegerVector;
                 const __m256i sign = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(signs));
 #pragma GCC unroll 8
                 for (std::size_t p = 0; p < P; ++p) add_integers(narrow[p][c], _mm256_sign_epi16(x[p], sign));
@@ -149,7 +163,8 @@ void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < 2 * C; c += 4) {
             const std::size_t first = channel + c * 8;
-            const Word bits = fires(wide[p] + c, tiles[p].thresholds + first, least(kIntegerLanes, task.channels - first));
+            const Word bits =
+                fires(wide[p] + c, tiles[p].thresholds + first, least(kIntegerLanes, task.channels - first));
             tiles[p].fired[first / kWordBits] |= bits << (first % kWordBits);
         }
     }
@@ -173,13 +188,13 @@ void dense_integers(const IntegerDenseTask& task) {
     if (channel < task.channels) block_integers<2>(task, channel);
 }
 
-// The portable kernel's. Called, not copied from there: the objects below are to be constants, since code that fills them in
-// when the library is loaded would use AVX2 on every machine.
+// The portable kernel's. Called, not copied from there: the objects below are to be constants, since code that fills
+// them in when the library is loaded would use AVX2 on every machine.
 void prune_integers(const IntegerPruneTask& task) { conv_int_scalar.prune(task); }
 
 }  // namespace
 
-constinit const IntegerKernel conv_int_avx2 = {"conv_int_avx2", kIntegerLanes, kMaxTile, dense_integers, prune_integers,
-                                               kOctetLanes, dense_octets};
+constinit const IntegerKernel conv_int_avx2 = {"conv_int_avx2", kIntegerLanes, kMaxTile,    dense_integers,
+                                               prune_integers,  kOctetLanes,   dense_octets};
 
 }  // namespace o3bnn

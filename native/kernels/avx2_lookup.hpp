@@ -1,14 +1,15 @@
 // AVX2, which has no popcount of vectors: mismatches are looked up, four edges at a time.
 //
 // For four given bits of a patch, the number of mismatches is a function of four weights: a table of 16 octets, which
-// VPSHUFB applies to 32 channels at once. An octet has room for two counts of 0..4, so that one table serves two patches:
+// VPSHUFB applies to 32 channels at once. An octet has room for two counts of 0..4, so that one table serves two
+// patches:
 //     entry[x, y][w] = popcount(x ^ w) + 16 popcount(y ^ w)         256 tables of 16 octets, 4 KiB
 // Three entries are added before a count might exceed its four bits; v = A + 16 B, A and B at most 12. Two counters of
 // octets then suffice, each modulo 256, in 16-bit lanes that hold an even (0) and an odd (1) octet:
 //     all  = sum of v              octets: A0 + 16 B0,   A1 + 16 B1
 //     high = sum of v >> 4         octets: B0 + 16 A1,   B1              (the shift is one of 16-bit lanes)
-// B1 is known, thus A1 = all1 - 16 B1, B0 = high0 - 16 A1, A0 = all0 - 16 B0, exactly while no count exceeds 255. That is
-// eight instructions for 3 x 4 edges x 2 patches x 32 channels, without a mask in the loop.
+// B1 is known, thus A1 = all1 - 16 B1, B0 = high0 - 16 A1, A0 = all0 - 16 B0, exactly while no count exceeds 255. That
+// is eight instructions for 3 x 4 edges x 2 patches x 32 channels, without a mask in the loop.
 //
 // Weights are packed one bit an edge, so that wide dense stages are not slowed down by memory, and are unpacked to one
 // octet for four edges by the first pair of patches of a call; the unpacked chunk stays in the first-level cache.
@@ -24,11 +25,11 @@ namespace {
 
 constexpr std::size_t kLanes = 32;
 constexpr std::size_t kOctetsOfWord = 8;
-constexpr std::size_t kVectors = 4;      // vectors of channels at a time
-constexpr std::size_t kChunk = 30;       // octets of a patch between two decodings: 60 look-ups of at most 4
-constexpr std::size_t kSpan = 15;        // words that are looked up at a time: four chunks
-constexpr std::size_t kStretch = 1020;   // words whose mismatches fit 16 bits: 68 spans
-constexpr std::size_t kChannels = 256;   // channels whose counts are kept at a time
+constexpr std::size_t kVectors = 4;     // vectors of channels at a time
+constexpr std::size_t kChunk = 30;      // octets of a patch between two decodings: 60 look-ups of at most 4
+constexpr std::size_t kSpan = 15;       // words that are looked up at a time: four chunks
+constexpr std::size_t kStretch = 1020;  // words whose mismatches fit 16 bits: 68 spans
+constexpr std::size_t kChannels = 256;  // channels whose counts are kept at a time
 constexpr std::size_t kIndices = kSpan * kOctetsOfWord * 2;
 
 std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
@@ -225,8 +226,9 @@ void accumulate_patches(Chunk chunk, std::size_t patches) {
     }
 }
 
-/// For every four bits of two patches, the place of their entries in units of 8 octets (x86 scales an index by at most 8).
-/// Up to two zeros follow, for a whole number of look-ups of three: a patch bit of zero agrees with an unpacked zero.
+/// For every four bits of two patches, the place of their entries in units of 8 octets (x86 scales an index by at most
+/// 8). Up to two zeros follow, for a whole number of look-ups of three: a patch bit of zero agrees with an unpacked
+/// zero.
 void pair_indices(const Word* x, const Word* y, std::size_t words, std::uint16_t* indices) {
     const __m128i four = _mm_set1_epi8(15);
     std::uint16_t* out = indices;

@@ -1,8 +1,9 @@
 // AVX-512 with VPOPCNTDQ: eight channels a vector, popcount of xor in 64-bit lanes.
 //
-// A register tile is 4 patches x 32 channels: sixteen accumulators, four weight vectors, one broadcast patch word. Each word
-// then costs 48 arithmetic instructions and eight loads, so the loop runs at the processor's limit for xor, popcount and add.
-// Channel blocks are the outer loop: a block's weights (32 x words x 8 octets) stay in the first-level cache for all patches.
+// A register tile is 4 patches x 32 channels: sixteen accumulators, four weight vectors, one broadcast patch word. Each
+// word then costs 48 arithmetic instructions and eight loads, so the loop runs at the processor's limit for xor,
+// popcount and add. Channel blocks are the outer loop: a block's weights (32 x words x 8 octets) stay in the
+// first-level cache for all patches.
 #include <immintrin.h>
 
 #include "kernels/avx512.hpp"
@@ -170,7 +171,8 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
 
 void avx512::add_bits(const BinaryDenseTask& task) { run_blocks(task, nullptr); }
 
-constinit const BinaryKernel conv_b1_avx512 = {"conv_b1_avx512", kLanes, kMaxTile, dense_bits, exit_bits, prune_bits, avx512::pool_windows};
+constinit const BinaryKernel conv_b1_avx512 = {"conv_b1_avx512",    kLanes, kMaxTile, dense_bits, exit_bits, prune_bits,
+                                               avx512::pool_windows};
 constinit const OutputKernel output_avx512 = {"output_avx512", output_sums};
 
 }  // namespace o3bnn

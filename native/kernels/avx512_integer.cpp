@@ -1,5 +1,5 @@
-// AVX-512: integer inputs. Octets are summed up by VPDPBUSD (VNNI), four edges and sixteen channels an instruction; inputs
-// that are no octets by masked 16-bit additions.
+// AVX-512: integer inputs. Octets are summed up by VPDPBUSD (VNNI), four edges and sixteen channels an instruction;
+// inputs that are no octets by masked 16-bit additions.
 #include <immintrin.h>
 
 #include "kernels/kernel.hpp"
@@ -127,8 +127,8 @@ void write_bits(const IntegerTile& tile, std::size_t first, std::uint32_t fires)
     __builtin_memcpy(reinterpret_cast<char*>(tile.fired) + first / 8, &fires, sizeof fires);
 }
 
-/// P patches x C vectors of 32 channels, from channel `channel` on, where signed sums fit 16 bits. The signed sum is the sum
-/// of all inputs less twice that of those whose weight is -1.
+/// P patches x C vectors of 32 channels, from channel `channel` on, where signed sums fit 16 bits. The signed sum is
+/// the sum of all inputs less twice that of those whose weight is -1.
 template <std::size_t P, std::size_t C>
 void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::size_t channel) {
     __m512i negative[P][C];
@@ -156,10 +156,12 @@ void tile_wide_integers(const IntegerTile* tiles, const IntegerDenseTask& task, 
     }
     for (std::size_t edge = 0; edge < task.edges; edge += stretch) {
         __m512i negative[P][C];
-        negative_sums<P, C>(tiles, task, channel, edge, edge + stretch < task.edges ? edge + stretch : task.edges, negative);
+        negative_sums<P, C>(tiles, task, channel, edge, edge + stretch < task.edges ? edge + stretch : task.edges,
+                            negative);
         for (std::size_t p = 0; p < P; ++p) {
             for (std::size_t c = 0; c < C; ++c) {
-                const __m256i low = _mm512_castsi512_si256(negative[p][c]), high = _mm512_extracti64x4_epi64(negative[p][c], 1);
+                const __m256i low = _mm512_castsi512_si256(negative[p][c]),
+                              high = _mm512_extracti64x4_epi64(negative[p][c], 1);
                 wide[p][2 * c] = _mm512_add_epi32(wide[p][2 * c], _mm512_cvtepi16_epi32(low));
                 wide[p][2 * c + 1] = _mm512_add_epi32(wide[p][2 * c + 1], _mm512_cvtepi16_epi32(high));
             }
@@ -175,7 +177,8 @@ void tile_wide_integers(const IntegerTile* tiles, const IntegerDenseTask& task, 
                 const auto some = static_cast<__mmask16>(exist >> (16 * half));
                 const __m512i sums = _mm512_sub_epi32(all, _mm512_slli_epi32(wide[p][2 * c + half], 1));
                 const __m512i thresholds = _mm512_maskz_loadu_epi32(some, tiles[p].thresholds + first + 16 * half);
-                fires |= static_cast<std::uint32_t>(_mm512_mask_cmpge_epi32_mask(some, sums, thresholds)) << (16 * half);
+                fires |= static_cast<std::uint32_t>(_mm512_mask_cmpge_epi32_mask(some, sums, thresholds))
+                         << (16 * half);
             }
             write_bits(tiles[p], first, fires);
         }
@@ -193,7 +196,8 @@ void tile_of_integers(const IntegerTile* tiles, const IntegerDenseTask& task, st
 template <std::size_t C>
 void block_integers(const IntegerDenseTask& task, std::size_t channel) {
     std::size_t tile = 0;
-    for (; tile + kPatches <= task.count; tile += kPatches) tile_of_integers<kPatches, C>(task.tiles + tile, task, channel);
+    for (; tile + kPatches <= task.count; tile += kPatches)
+        tile_of_integers<kPatches, C>(task.tiles + tile, task, channel);
     for (; tile < task.count; ++tile) tile_of_integers<1, C>(task.tiles + tile, task, channel);
 }
 
@@ -220,7 +224,7 @@ void prune_integers(const IntegerPruneTask& task) { conv_int_scalar.prune(task);
 
 }  // namespace
 
-constinit const IntegerKernel conv_int_avx512 = {"conv_int_avx512", kIntegerLanes, kMaxTile, dense_integers, prune_integers,
-                                                 kOctetLanes, dense_octets};
+constinit const IntegerKernel conv_int_avx512 = {"conv_int_avx512", kIntegerLanes, kMaxTile,    dense_integers,
+                                                 prune_integers,    kOctetLanes,   dense_octets};
 
 }  // namespace o3bnn

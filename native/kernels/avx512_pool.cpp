@@ -1,9 +1,10 @@
 // AVX-512: pooling windows. Channels that a window's first positions settle are left alone afterwards.
 //
-// A block of 64 channels at a time, so that its weights stay in the cache. The first position of every window is evaluated by
-// register tiles. Of a later position, each window has a list of open channels; the lists of all windows are strung together,
-// in groups of four neurons that share a patch, and evaluated two groups at a time, one row of weights a neuron, whatever
-// windows they belong to: so the loop has no branch that depends on how many channels are open.
+// A block of 64 channels at a time, so that its weights stay in the cache. The first position of every window is
+// evaluated by register tiles. Of a later position, each window has a list of open channels; the lists of all windows
+// are strung together, in groups of four neurons that share a patch, and evaluated two groups at a time, one row of
+// weights a neuron, whatever windows they belong to: so the loop has no branch that depends on how many channels are
+// open.
 #include <immintrin.h>
 
 #include "kernels/avx512.hpp"
@@ -18,8 +19,8 @@ constexpr int kField = 13;  // bits of a sum: up to kPoolWords words
 /// sum += x in 64-bit lanes. In assembly, since GCC 12 copies every accumulator around the intrinsic.
 void add_lanes(__m512i& sum, __m512i x) { asm("vpaddq %1, %0, %0" : "+v"(sum) : "v"(x)); }
 
-/// Sums of the lanes of eight vectors: lane i of the result is the sum over vector i. Four sums share a lane on the way, in
-/// fields that hold any number of mismatches of a row.
+/// Sums of the lanes of eight vectors: lane i of the result is the sum over vector i. Four sums share a lane on the
+/// way, in fields that hold any number of mismatches of a row.
 __m512i sum_lanes(const __m512i (&v)[8]) {
     __m512i fields[2];  // of the even and the odd vectors
 #pragma GCC unroll 2
@@ -28,7 +29,8 @@ __m512i sum_lanes(const __m512i (&v)[8]) {
         const __m512i high = _mm512_madd52lo_epu64(v[odd + 4], v[odd + 6], _mm512_set1_epi64(1 << kField));
         fields[odd] = _mm512_madd52lo_epu64(low, high, _mm512_set1_epi64(1 << (2 * kField)));
     }
-    __m512i sums = _mm512_add_epi64(_mm512_unpacklo_epi64(fields[0], fields[1]), _mm512_unpackhi_epi64(fields[0], fields[1]));
+    __m512i sums =
+        _mm512_add_epi64(_mm512_unpacklo_epi64(fields[0], fields[1]), _mm512_unpackhi_epi64(fields[0], fields[1]));
     sums = _mm512_add_epi64(sums, _mm512_shuffle_i64x2(sums, sums, 0x4e));
     sums = _mm512_add_epi64(sums, _mm512_shuffle_i64x2(sums, sums, 0xb1));
     const __m512i places = _mm512_setr_epi64(0, 0, kField, kField, 2 * kField, 2 * kField, 3 * kField, 3 * kField);
@@ -37,13 +39,14 @@ __m512i sum_lanes(const __m512i (&v)[8]) {
 
 /// What is the same for all neurons of a block's lists.
 struct Rows {
-    const Word* first;     ///< row of the block's first channel
-    std::size_t words;     ///< of a row, with its padding
-    std::size_t vectors;   ///< whole vectors of a row, one at least
-    bool half;             ///< whether half a vector follows: it costs half as much where the processor splits vectors
+    const Word* first;    ///< row of the block's first channel
+    std::size_t words;    ///< of a row, with its padding
+    std::size_t vectors;  ///< whole vectors of a row, one at least
+    bool half;            ///< whether half a vector follows: it costs half as much where the processor splits vectors
 
     Rows(const BinaryPoolTask& task, std::size_t channel)
-        : first(task.rows + channel * task.row_words), words(task.row_words) {
+        : first(task.rows + channel * task.row_words),
+          words(task.row_words) {
         const std::size_t rest = task.words % kLanes;
         half = task.words > kLanes && rest > 0 && rest <= kLanes / 2;
         vectors = half ? task.words / kLanes : task.row_words / kLanes;
@@ -97,7 +100,9 @@ class Lists {
     /// Appends a window's open channels, filled up with channel 0 to whole groups. Returns where the list begins.
     std::size_t append(const Word* patch, Word open) {
         alignas(64) static constexpr auto counting = [] {
-            struct { std::uint8_t value[kChannels]; } numbers{};
+            struct {
+                std::uint8_t value[kChannels];
+            } numbers{};
             for (std::size_t i = 0; i < kChannels; ++i) numbers.value[i] = static_cast<std::uint8_t>(i);
             return numbers;
         }();

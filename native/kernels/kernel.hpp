@@ -1,11 +1,13 @@
 // What a kernel is: the inner work of one stage (patches x output channels) for one instruction set.
 //
 // The walk over positions, the gathering of patches and the order of pooling windows are the engine's and are shared;
-// a kernel sees one or more gathered patches and returns the bits of the neurons that read them. Each instruction set has
-// one source file that defines its named objects (`conv_b1_scalar`, ...) and one `Isa` entry; see dispatch.hpp.
+// a kernel sees one or more gathered patches and returns the bits of the neurons that read them. Each instruction set
+// has source files of its own (<isa>.cpp, <isa>_*.cpp) that define its named objects (`conv_b1_scalar`, ...) and one
+// `Isa` entry; see dispatch.hpp.
 //
-// A file that is compiled with flags of its own must not share inline code with the others (the linker keeps one copy, of
-// any of them): it includes this header only, which has plain data and no functions of any weight.
+// A file that is compiled with flags of its own must not share inline code with the others (the linker keeps one copy,
+// of any of them): it includes this header, which has plain data and no functions of any weight, headers that keep all
+// they define in the anonymous namespace, and headers of declarations.
 #pragma once
 
 #include <cstddef>
@@ -52,15 +54,15 @@ struct BinaryDenseTask {
     std::size_t channels;
 };
 
-/// Of one patch, for each check: the edges still to come, and how many weights of one lie where an edge still to come does not
-/// exist. Those are mismatches that are sure to come.
+/// Of one patch, for each check: the edges still to come, and how many weights of one lie where an edge still to come
+/// does not exist. Those are mismatches that are sure to come.
 struct ExitTile {
     const std::int32_t* rest;    ///< [checks]
     const std::int32_t* absent;  ///< [checks][ExitChecks::stride], or null: all edges exist
 };
 
-/// Where a dense call may stop early: after the first words[i] words of a patch. A neuron of m mismatches so far is decided iff
-/// m + absent > limit (silent) or m + absent + rest <= limit (fires).
+/// Where a dense call may stop early: after the first words[i] words of a patch. A neuron of m mismatches so far is
+/// decided iff m + absent > limit (silent) or m + absent + rest <= limit (fires).
 struct ExitChecks {
     const std::size_t* words;  ///< increasing; those outside of the task's range are passed over
     std::size_t count;
@@ -70,16 +72,17 @@ struct ExitChecks {
 
 /// One neuron position of one pooling window.
 struct PoolTile {
-    const Word* patch;           ///< [row_words], zero beyond the last edge
-    const std::int32_t* limits;  ///< for mismatches over all words: [channels rounded up to kWordBits], -1 beyond the last
+    const Word* patch;  ///< [row_words], zero beyond the last edge
+    const std::int32_t*
+        limits;  ///< for mismatches over all words: [channels rounded up to kWordBits], -1 beyond the last
 };
 
 /// All channels of up to `tile` pooling windows, none of which share a neuron.
 struct BinaryPoolTask {
     const PoolTile* tiles;  ///< [positions][count]
     std::size_t positions, count;
-    Word* const* results;   ///< out, [count][word_count(channels)]: the windows' bits, zero beyond the last channel
-    const Word* blocks;     ///< as in BinaryDenseTask
+    Word* const* results;  ///< out, [count][word_count(channels)]: the windows' bits, zero beyond the last channel
+    const Word* blocks;    ///< as in BinaryDenseTask
     std::size_t words;
     const Word* rows;       ///< weights: [channels][row_words], zero beyond the last edge
     std::size_t row_words;  ///< words rounded up to kRowStep
@@ -108,9 +111,11 @@ struct IntegerDenseTask {
 
 /// The same for inputs u = 0..255. A neuron fires iff the sum of +-u reaches its limit.
 struct OctetTile {
-    const std::uint8_t* patch;   ///< [kOctetStep * steps], zero where an edge does not exist, any value beyond the last edge
-    const std::int32_t* limits;  ///< [channels rounded up to the kernel's octet_lanes], INT32_MAX beyond the last channel
-    Word* fired;                 ///< as in IntegerTile
+    const std::uint8_t*
+        patch;  ///< [kOctetStep * steps], zero where an edge does not exist, any value beyond the last edge
+    const std::int32_t*
+        limits;   ///< [channels rounded up to the kernel's octet_lanes], INT32_MAX beyond the last channel
+    Word* fired;  ///< as in IntegerTile
 };
 
 inline constexpr std::size_t kOctetStep = 4;  ///< edges that a kernel takes at a time
@@ -118,8 +123,9 @@ inline constexpr std::size_t kOctetStep = 4;  ///< edges that a kernel takes at 
 struct OctetDenseTask {
     const OctetTile* tiles;
     std::size_t count;
-    const std::int8_t* blocks;  ///< -1 and +1, zero beyond the last edge: [channels / octet_lanes][steps][octet_lanes][kOctetStep]
-    std::size_t steps;          ///< fan-in / kOctetStep, rounded up
+    const std::int8_t*
+        blocks;  ///< -1 and +1, zero beyond the last edge: [channels / octet_lanes][steps][octet_lanes][kOctetStep]
+    std::size_t steps;  ///< fan-in / kOctetStep, rounded up
     std::size_t channels;
 };
 
@@ -164,10 +170,11 @@ struct BinaryKernel {
     std::size_t tile;   ///< patches a dense call takes at most, up to kMaxTile
     void (*dense)(const BinaryDenseTask&);
     void (*exits)(const BinaryDenseTask&, const ExitChecks&);  ///< dense, stopping early; null where there is none
-    BinaryPrune prune;  ///< simple bounds; the portable one decides after every word of 64 edges, others may do so later
+    BinaryPrune
+        prune;  ///< simple bounds; the portable one decides after every word of 64 edges, others may do so later
     void (*pool)(const BinaryPoolTask&);  ///< leaves settled channels of a window alone; null where there is none
-    /// Lays one group's rows out as the dense kernel's blocks, which are zero before: [channels rounded up to lanes][words]
-    /// words in all. Null where they are interleaved as BinaryDenseTask says.
+    /// Lays one group's rows out as the dense kernel's blocks, which are zero before: [channels rounded up to
+    /// lanes][words] words in all. Null where they are interleaved as BinaryDenseTask says.
     void (*pack)(const Word* rows, std::size_t channels, std::size_t words, Word* blocks) = nullptr;
 };
 
@@ -176,8 +183,8 @@ struct IntegerKernel {
     const char* name;
     std::size_t lanes, tile;  ///< as in BinaryKernel
     void (*dense)(const IntegerDenseTask&);
-    IntegerPrune prune;  ///< edge words of 64, simple bounds
-    std::size_t octet_lanes = 0;  ///< as `lanes`, for `octets`
+    IntegerPrune prune;                               ///< edge words of 64, simple bounds
+    std::size_t octet_lanes = 0;                      ///< as `lanes`, for `octets`
     void (*octets)(const OctetDenseTask&) = nullptr;  ///< null where there is none
 };
 

@@ -1,7 +1,7 @@
 // NEON (AArch64): two channels a vector, VCNT of octets.
 //
-// A register tile is 4 patches x 8 channels: sixteen accumulators of octets, four weight vectors, one patch word. An octet
-// holds 31 counts of at most 8, so octets are widened once in 31 words.
+// A register tile is 4 patches x 8 channels: sixteen accumulators of octets, four weight vectors, one patch word. An
+// octet holds 31 counts of at most 8, so octets are widened once in 31 words.
 #include <arm_neon.h>
 
 #include "kernels/pool_rows.hpp"
@@ -53,7 +53,8 @@ void tile_bits(const BinaryTile* tiles, const BinaryDenseTask& task, std::size_t
 #pragma GCC unroll 4
         for (std::size_t p = 0; p < P; ++p) {
 #pragma GCC unroll 4
-            for (std::size_t c = 0; c < kVectors; ++c) totals[p][c] = vpadalq_u16(totals[p][c], vpaddlq_u8(octets[p][c]));
+            for (std::size_t c = 0; c < kVectors; ++c)
+                totals[p][c] = vpadalq_u16(totals[p][c], vpaddlq_u8(octets[p][c]));
         }
     }
     for (std::size_t p = 0; p < P; ++p) {
@@ -98,7 +99,8 @@ void tile_integers(const IntegerTile* tiles, const IntegerDenseTask& task, std::
             for (std::size_t c = 0; c < kIntegerVectors; ++c) {
                 const int16x8_t signs = vld1q_s16(block + edge * kIntegerLanes + c * 8);
 #pragma GCC unroll 4
-                for (std::size_t p = 0; p < P; ++p) narrow[p][c] = vmlaq_n_s16(narrow[p][c], signs, tiles[p].patch[edge]);
+                for (std::size_t p = 0; p < P; ++p)
+                    narrow[p][c] = vmlaq_n_s16(narrow[p][c], signs, tiles[p].patch[edge]);
             }
         }
 #pragma GCC unroll 4
@@ -127,7 +129,8 @@ void dense_integers(const IntegerDenseTask& task) {
     }
     for (std::size_t channel = 0; channel < task.channels; channel += kIntegerLanes) {
         std::size_t tile = 0;
-        for (; tile + kPatches <= task.count; tile += kPatches) tile_integers<kPatches>(task.tiles + tile, task, channel);
+        for (; tile + kPatches <= task.count; tile += kPatches)
+            tile_integers<kPatches>(task.tiles + tile, task, channel);
         for (; tile < task.count; ++tile) tile_integers<1>(task.tiles + tile, task, channel);
     }
 }
@@ -148,33 +151,43 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
 }
 
 /// What PoolShare needs.
-struct Rows {
+class Rows {
+  public:
     static constexpr std::size_t kChannels = kWordBits;
     static constexpr std::size_t kCost = 2;
 
     static void dense(const BinaryDenseTask& task) { dense_bits(task); }
 
-    static std::int32_t mismatches(const Word* patch, const Word* row, std::size_t words) {
-        uint32x4_t total = vdupq_n_u32(0);
+    static PairMismatches mismatches(const Word* patch, const RowPair& rows, std::size_t words) {
+        uint32x4_t first = vdupq_n_u32(0), second = vdupq_n_u32(0);
         for (std::size_t word = 0; word < words; word += 4) {
-            const uint8x16_t low = vreinterpretq_u8_u64(veorq_u64(vld1q_u64(patch + word), vld1q_u64(row + word)));
-            const uint8x16_t high = vreinterpretq_u8_u64(veorq_u64(vld1q_u64(patch + word + 2), vld1q_u64(row + word + 2)));
-            total = vpadalq_u16(total, vpaddlq_u8(vaddq_u8(vcntq_u8(low), vcntq_u8(high))));
+            const uint64x2_t low = vld1q_u64(patch + word), high = vld1q_u64(patch + word + 2);
+            first = vpadalq_u16(first, octet_pairs(low, high, rows.first + word));
+            second = vpadalq_u16(second, octet_pairs(low, high, rows.second + word));
         }
-        return static_cast<std::int32_t>(vaddvq_u32(total));
+        return {static_cast<std::int32_t>(vaddvq_u32(first)), static_cast<std::int32_t>(vaddvq_u32(second))};
+    }
+
+  private:
+    /// Ones of the xor of four words, a sum a pair of octets.
+    static uint16x8_t octet_pairs(uint64x2_t low, uint64x2_t high, const Word* row) {
+        const uint8x16_t low_differs = vreinterpretq_u8_u64(veorq_u64(low, vld1q_u64(row)));
+        const uint8x16_t high_differs = vreinterpretq_u8_u64(veorq_u64(high, vld1q_u64(row + 2)));
+        return vpaddlq_u8(vaddq_u8(vcntq_u8(low_differs), vcntq_u8(high_differs)));
     }
 };
 
-// Pruning is the portable kernels'. Called, not copied from there: the objects below are to be constants, since code that
-// fills them in when the library is loaded would depend on the order of initialization.
+// Pruning is the portable kernels'. Called, not copied from there: the objects below are to be constants, since code
+// that fills them in when the library is loaded would depend on the order of initialization.
 void prune_bits(const BinaryPruneTask& task) { conv_b1_scalar.prune(task); }
 void prune_integers(const IntegerPruneTask& task) { conv_int_scalar.prune(task); }
 
 }  // namespace
 
-constinit const BinaryKernel conv_b1_neon = {"conv_b1_neon", kLanes, kMaxTile, dense_bits, nullptr,
-                                             prune_bits, pool_by_rows<Rows>, nullptr};
-constinit const IntegerKernel conv_int_neon = {"conv_int_neon", kIntegerLanes, kMaxTile, dense_integers, prune_integers};
+constinit const BinaryKernel conv_b1_neon = {"conv_b1_neon", kLanes,     kMaxTile,           dense_bits,
+                                             nullptr,        prune_bits, pool_by_rows<Rows>, nullptr};
+constinit const IntegerKernel conv_int_neon = {"conv_int_neon", kIntegerLanes, kMaxTile, dense_integers,
+                                               prune_integers};
 constinit const OutputKernel output_neon = {"output_neon", output_sums};
 
 }  // namespace o3bnn

@@ -8,11 +8,17 @@
 namespace o3bnn {
 namespace {
 
-/// An instruction set's part: dense(task) is its dense kernel; mismatches(patch, row, words) counts those of one neuron,
-/// words a multiple of 4; kChannels are evaluated together; a listed neuron takes kCost times as long as one of the dense
-/// kernel.
-///
-///     struct Rows { static void dense(...); static std::int32_t mismatches(...); static constexpr ... kChannels, kCost; };
+/// Two listed neurons, which read the same patch; the second may be the first.
+struct RowPair {
+    const Word *first, *second;
+};
+struct PairMismatches {
+    std::int32_t first, second;
+};
+
+/// An instruction set's part, a class with static members: dense(task) is its dense kernel; mismatches(patch, rows,
+/// words) counts those of two neurons, words a multiple of 4; kChannels are evaluated together; a listed neuron takes
+/// kCost times as long as one of the dense kernel.
 template <class Rows>
 class PoolShare {
   public:
@@ -52,7 +58,8 @@ class PoolShare {
     std::size_t count_open() const {
         std::size_t count = 0;
         for (std::size_t window = 0; window < task_.count; ++window) {
-            for (std::size_t i = 0; i < words_; ++i) count += static_cast<std::size_t>(__builtin_popcountll(open(window, i)));
+            for (std::size_t i = 0; i < words_; ++i)
+                count += static_cast<std::size_t>(__builtin_popcountll(open(window, i)));
         }
         return count;
     }
@@ -80,23 +87,28 @@ class PoolShare {
                 if (i + 1 < words_) fetch(i + 1, window);
                 Word fired = 0;
                 for (Word left = open(window, i); left;) {
-                    const auto channel = static_cast<std::size_t>(__builtin_ctzll(left));
+                    const auto first = static_cast<std::size_t>(__builtin_ctzll(left));
                     left &= left - 1;
-                    const Word* row = rows + channel * task_.row_words;
-                    const std::int32_t mismatches = Rows::mismatches(tiles[window].patch, row, listed_words_);
-                    fired |= Word{mismatches <= limits[channel]} << channel;
+                    const auto second = left ? static_cast<std::size_t>(__builtin_ctzll(left)) : first;
+                    left &= left - 1;  // none stays none
+                    const RowPair pair = {rows + first * task_.row_words, rows + second * task_.row_words};
+                    const PairMismatches mismatches = Rows::mismatches(tiles[window].patch, pair, listed_words_);
+                    fired |= Word{mismatches.first <= limits[first]} << first;
+                    fired |= Word{mismatches.second <= limits[second]} << second;
                 }
                 settle(window, i, fired);
             }
         }
     }
 
-    /// Listed rows are far apart, and no processor foresees the next one: fetches a window's share of the rows of word i.
+    /// Listed rows are far apart, and no processor foresees the next one: fetches one window's share of the rows that
+    /// word i lists from.
     void fetch(std::size_t i, std::size_t window) const {
         const std::size_t left = channels_ - i * kWordBits, channels = left < kWordBits ? left : kWordBits;
         const std::size_t begin = channels * window / task_.count, end = channels * (window + 1) / task_.count;
         const Word* rows = task_.rows + (first_ + i * kWordBits) * task_.row_words;
-        for (std::size_t word = begin * task_.row_words; word < end * task_.row_words; word += 8) __builtin_prefetch(rows + word);
+        for (std::size_t word = begin * task_.row_words; word < end * task_.row_words; word += 8)
+            __builtin_prefetch(rows + word);
     }
 
     const BinaryPoolTask& task_;

@@ -24,7 +24,8 @@ void count_narrow(WordAt word_at, std::size_t words, std::int32_t* ones) {
     constexpr Word kField = Width < 64 ? (Word{1} << (Width % 64)) - 1 : ~Word{0};
     for (std::size_t index = 0; index < words; ++index) {
         const Word fields = count_fields<Width>(word_at(index));
-        for (std::size_t bit = 0; bit < kWordBits; bit += Width) *ones++ = static_cast<std::int32_t>(fields >> bit & kField);
+        for (std::size_t bit = 0; bit < kWordBits; bit += Width)
+            *ones++ = static_cast<std::int32_t>(fields >> bit & kField);
     }
 }
 
@@ -66,8 +67,8 @@ void prune_bits_foretold(const BinaryPruneTask& task) {
     });
 }
 
-/// The workspace of a sharp task, an entry an edge word: existing edges and input ones (of the patch), then weight ones,
-/// matches, and least and most matches (of the neuron at hand).
+/// The workspace of a sharp task, an entry an edge word: existing edges and input ones (of the patch), then weight
+/// ones, matches, and least and most matches (of the neuron at hand).
 struct SharpWorkspace {
     static constexpr std::size_t kColumns = 6;
     std::size_t size;
@@ -92,7 +93,8 @@ void prune_bits_sharp(const BinaryPruneTask& task) {
     for_each_asked(task, [&](std::size_t channel) {
         const Word* row = task.rows + channel * task.words;
         count_edge_words([&](std::size_t i) { return row[i] & task.exists[i]; }, task, space.weights);
-        count_edge_words([&](std::size_t i) { return ~(row[i] ^ task.patch[i]) & task.exists[i]; }, task, space.matches);
+        count_edge_words([&](std::size_t i) { return ~(row[i] ^ task.patch[i]) & task.exists[i]; }, task,
+                         space.matches);
         std::int32_t least = 0, most = 0;
         for (std::size_t j = 0; j < space.size; ++j) {
             const std::int32_t b = space.edges[j], x = space.inputs[j], w = space.weights[j];

@@ -1,9 +1,9 @@
 // Neuron by neuron, edge word by edge word: the pruning loops, with a policy that says how edges are counted.
 //
-// With simple bounds both conditions are monotone in the number of edges seen, and they exclude each other. So the words
-// of 64 edges are walked whatever the counted width B is; for another B the deciding edge is located inside its word of
-// 64, and the count is rounded up to the end of that edge's word of B. One loop serves the kernels (no counting), their
-// own profile (B = 64) and every other B.
+// With simple bounds both conditions are monotone in the number of edges seen, and they exclude each other. So the
+// words of 64 edges are walked whatever the counted width B is; for another B the deciding edge is located inside its
+// word of 64, and the count is rounded up to the end of that edge's word of B. One loop serves the kernels (no
+// counting), their own profile (B = 64) and every other B.
 //
 // Baseline flags only: see kernel.hpp.
 #pragma once
@@ -76,8 +76,9 @@ void prune_bits(const BinaryPruneTask& task) {
                     std::int32_t spent = task.seen[word];
                     if constexpr (Counting::locating) {
                         const std::int32_t seen = word > 0 ? task.seen[word - 1] : 0;
-                        const std::size_t bit = fires ? select(task.exists[word] & ~differ, threshold - (seen - mismatches))
-                                                      : select(differ, tolerated + 1 - mismatches);
+                        const std::size_t bit =
+                            fires ? select(task.exists[word] & ~differ, threshold - (seen - mismatches))
+                                  : select(differ, tolerated + 1 - mismatches);
                         spent = spent_at(task, word * kWordBits + bit);
                     }
                     task.counts->add(fires, static_cast<std::uint64_t>(task.fan_in), static_cast<std::uint64_t>(spent));
@@ -118,8 +119,9 @@ struct SharpBounds {
     }
 };
 
-/// The edge that decides an integer neuron which is decided after `word`, where its sum and remaining bound are given: the
-/// earliest one whose successors all leave it decided (searched from the back, since few edges of a word are saved).
+/// The edge that decides an integer neuron which is decided after `word`, where its sum and remaining bound are given:
+/// the earliest one whose successors all leave it decided (searched from the back, since few edges of a word are
+/// saved).
 template <class Bound>
 std::size_t locate(const IntegerPruneTask& task, const std::int8_t* row, std::int32_t threshold, std::size_t word,
                    std::int32_t sum, std::int32_t remaining) {

@@ -1,7 +1,8 @@
 // Word-by-word pruning with the processor's popcount instruction, for the files of instruction sets that have it.
 //
-// Everything here is private to the including file (see kernel.hpp on sharing inline code). Decisions are looked for after
-// every kStride words only, for fewer branches; so a neuron may be given up to kStride - 1 words more than at B = 64.
+// Everything here is private to the including file (see kernel.hpp on sharing inline code). Decisions are looked for
+// after every kStride words only, for fewer branches; so a neuron may be given up to kStride - 1 words more than at B
+// = 64.
 #pragma once
 
 #include "kernels/kernel.hpp"

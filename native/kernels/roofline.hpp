@@ -1,5 +1,5 @@
-// The popcount roofline: the arithmetic of a dense kernel's innermost loop alone, with nothing to gather, load from memory or
-// compare. A file an instruction set, with the kernel's flags.
+// The popcount roofline: the arithmetic of a dense kernel's innermost loop alone, with nothing to gather, load from memory
+// or compare. A file an instruction set, with the kernel's flags.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 namespace o3bnn {
 
 struct RooflineLoop {
-    std::uint64_t edges;                    ///< edges that one round covers
+    std::uint64_t edges;  ///< that one round covers
     void (*run)(std::uint64_t rounds);
 };
 

@@ -1,5 +1,5 @@
-// Three look-ups of four edges for two patches x 128 channels: the eight instructions a vector of avx2.cpp, weights unpacked
-// in the first-level cache.
+// Three look-ups of four edges for two patches x 128 channels: the eight instructions a vector of avx2_lookup.hpp, weights
+// unpacked in the first-level cache.
 #include <immintrin.h>
 
 #include "kernels/roofline.hpp"
@@ -10,7 +10,7 @@ namespace {
 constexpr int kLookUps = 3, kVectors = 4;
 constexpr std::uint64_t kEdgesOfLookUp = 4 * 2 * 32;  // four edges, two patches, 32 channels
 
-/// counter += x in octets; in assembly as in avx2.cpp, since GCC 12 copies the counters around the intrinsic.
+/// counter += x in octets; in assembly as in avx2_lookup.hpp, since GCC 12 copies the counters around the intrinsic.
 void add_octets(__m256i& counter, __m256i x) { asm volatile("vpaddb %1, %0, %0" : "+x"(counter) : "x"(x)); }
 
 void run(std::uint64_t rounds) {

@@ -19,12 +19,13 @@ void run(std::uint64_t rounds) {
     }
     for (std::uint64_t round = 0; round < rounds; ++round) {
 #pragma GCC unroll 4
-        for (int c = 0; c < kVectors; ++c) asm volatile("" : "+v"(weights[c]));  // new weights, as far as the compiler knows
+        for (int c = 0; c < kVectors; ++c) asm volatile("" : "+v"(weights[c]));  // new ones, for all the compiler knows
 #pragma GCC unroll 4
         for (int p = 0; p < kPatches; ++p) {
 #pragma GCC unroll 4
             for (int c = 0; c < kVectors; ++c)
-                sums[p][c] = _mm512_add_epi64(sums[p][c], _mm512_popcnt_epi64(_mm512_xor_si512(patches[p], weights[c])));
+                sums[p][c] =
+                    _mm512_add_epi64(sums[p][c], _mm512_popcnt_epi64(_mm512_xor_si512(patches[p], weights[c])));
         }
     }
 #pragma GCC unroll 4

@@ -19,7 +19,7 @@ void run(std::uint64_t rounds) {
     }
     for (std::uint64_t round = 0; round < rounds; ++round) {
 #pragma GCC unroll 4
-        for (int c = 0; c < kVectors; ++c) asm volatile("" : "+w"(weights[c]));  // new weights, as far as the compiler knows
+        for (int c = 0; c < kVectors; ++c) asm volatile("" : "+w"(weights[c]));  // new ones, for all the compiler knows
 #pragma GCC unroll 4
         for (int p = 0; p < kPatches; ++p) {
 #pragma GCC unroll 4

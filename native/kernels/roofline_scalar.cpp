@@ -13,7 +13,9 @@ void run(std::uint64_t rounds) {
     for (std::uint64_t round = 0; round < rounds; ++round) {
         asm volatile("" : : "r"(weights), "r"(octets) : "memory");  // new weights, as far as the compiler knows
         for (int lane = 0; lane < kLanes; ++lane) {
-            const Word a = patch[0] ^ weights[0][lane], b = patch[1] ^ weights[1][lane], c = patch[2] ^ weights[2][lane];
+            const Word a = patch[0] ^ weights[0][lane];
+            const Word b = patch[1] ^ weights[1][lane];
+            const Word c = patch[2] ^ weights[2][lane];
             const Word half = a ^ b;
             const Word ones = add_pairs(count_pairs(half ^ c));
             const Word twos = add_pairs(count_pairs((a & b) | (half & c)));

@@ -1,7 +1,8 @@
 // Portable kernels: no instruction beyond what the compiler assumes for the architecture.
 //
-// Dense: four channels side by side, so that a compiler with 128-bit vectors uses them. Three words at a time go through a
-// full adder (sum and carry), which leaves two popcounts for three words; counts stay in octets until they might overflow.
+// Dense: four channels side by side, so that a compiler with 128-bit vectors uses them. Three words at a time go
+// through a full adder (sum and carry), which leaves two popcounts for three words; counts stay in octets until they
+// might overflow.
 #include "kernels/pool_rows.hpp"
 #include "kernels/prune.hpp"
 
@@ -11,7 +12,8 @@ namespace {
 constexpr std::size_t kLanes = 4;
 constexpr std::size_t kIntegerLanes = 32;
 constexpr std::size_t kTile = 4;
-constexpr std::size_t kTriplesPerFlush = 9;  // a triple adds up to 24 to an octet, a word of the tail 8: 9 * 24 + 2 * 8 <= 255
+constexpr std::size_t kTriplesPerFlush =
+    9;  // a triple adds up to 24 to an octet, a word of the tail 8: 9 * 24 + 2 * 8 <= 255
 
 struct Mismatches {
     std::int32_t total[kLanes];
@@ -79,10 +81,13 @@ struct Rows {
 
     static void dense(const BinaryDenseTask& task) { dense_bits(task); }
 
-    static std::int32_t mismatches(const Word* patch, const Word* row, std::size_t words) {
-        std::int32_t count = 0;
-        for (std::size_t word = 0; word < words; ++word) count += popcount(patch[word] ^ row[word]);
-        return count;
+    static PairMismatches mismatches(const Word* patch, const RowPair& rows, std::size_t words) {
+        PairMismatches counts = {0, 0};
+        for (std::size_t word = 0; word < words; ++word) {
+            counts.first += popcount(patch[word] ^ rows.first[word]);
+            counts.second += popcount(patch[word] ^ rows.second[word]);
+        }
+        return counts;
     }
 };
 
@@ -90,9 +95,10 @@ struct SignedSums {
     std::int32_t total[kIntegerLanes];
 };
 
-/// Sums of sign times input for kIntegerLanes interleaved rows; block is [edges][kIntegerLanes]. They are kept in 16 bits
-/// for as many edges as cannot overflow.
-SignedSums signed_sums(const std::int16_t* patch, const std::int16_t* block, std::size_t edges, std::size_t edges_per_flush) {
+/// Sums of sign times input for kIntegerLanes interleaved rows; block is [edges][kIntegerLanes]. They are kept in 16
+/// bits for as many edges as cannot overflow.
+SignedSums signed_sums(const std::int16_t* patch, const std::int16_t* block, std::size_t edges,
+                       std::size_t edges_per_flush) {
     SignedSums sums{};
     for (std::size_t edge = 0; edge < edges;) {
         std::int16_t part[kIntegerLanes] = {};
@@ -147,10 +153,10 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
 
 }  // namespace
 
-constinit const BinaryKernel conv_b1_scalar = {"conv_b1_scalar", kLanes, kTile, dense_bits, nullptr,
-                                     prune_bits<Uncounted>, pool_by_rows<Rows>, nullptr};
+constinit const BinaryKernel conv_b1_scalar = {
+    "conv_b1_scalar", kLanes, kTile, dense_bits, nullptr, prune_bits<Uncounted>, pool_by_rows<Rows>, nullptr};
 constinit const IntegerKernel conv_int_scalar = {"conv_int_scalar", kIntegerLanes, kTile, dense_integers,
-                                       prune_integers<SimpleBounds, Uncounted>};
+                                                 prune_integers<SimpleBounds, Uncounted>};
 constinit const OutputKernel output_scalar = {"output_scalar", output_sums};
 
 }  // namespace o3bnn

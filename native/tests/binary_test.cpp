@@ -13,7 +13,11 @@ struct BinaryCase {
     std::vector<std::int32_t> mismatches, limits;  // [kMaxTile][channels]
 
     BinaryCase(std::size_t words_, std::size_t channels_, std::size_t begin_, std::size_t end_)
-        : words(words_), channels(channels_), begin(begin_), end(end_), rows(random_words(words_ * channels_)),
+        : words(words_),
+          channels(channels_),
+          begin(begin_),
+          end(end_),
+          rows(random_words(words_ * channels_)),
           patches(random_words(words_ * kMaxTile)) {
         for (std::size_t word = 0; word < words; ++word) {  // extremes: all edges agree, none does
             patches[word] = rows[word];
@@ -22,7 +26,8 @@ struct BinaryCase {
         }
         for (std::size_t patch = 0; patch < kMaxTile; ++patch) {
             for (std::size_t c = 0; c < channels; ++c)
-                mismatches.push_back(naive_mismatches(patches.data() + patch * words, rows.data() + c * words, begin, end));
+                mismatches.push_back(
+                    naive_mismatches(patches.data() + patch * words, rows.data() + c * words, begin, end));
         }
         for (const std::int32_t m : mismatches) limits.push_back(near(m));
     }
@@ -30,7 +35,8 @@ struct BinaryCase {
     std::vector<Word> wanted(std::size_t patch) const {
         std::vector<Word> bits(word_count(channels), 0);
         for (std::size_t c = 0; c < channels; ++c)
-            bits[c / kWordBits] |= Word{mismatches[patch * channels + c] <= limits[patch * channels + c]} << (c % kWordBits);
+            bits[c / kWordBits] |= Word{mismatches[patch * channels + c] <= limits[patch * channels + c]}
+                                   << (c % kWordBits);
         return bits;
     }
 
@@ -42,13 +48,15 @@ struct BinaryCase {
             Word* bits = memory().patches[i].place<Word>(words);
             std::copy_n(patches.data() + patch * words, words, bits);
             auto* bounds = memory().limits[i].place<std::int32_t>(round_up(channels, kernel.lanes));
-            std::fill(std::copy_n(limits.data() + patch * channels, channels, bounds), bounds + round_up(channels, kernel.lanes), -1);
+            std::fill(std::copy_n(limits.data() + patch * channels, channels, bounds),
+                      bounds + round_up(channels, kernel.lanes), -1);
             tiles[i] = {bits, bounds, memory().results[i].prepare(word_count(channels))};
         }
-        std::snprintf(current, sizeof current, "%s: %zu channels, words %zu to %zu of %zu, %zu patches", kernel.name, channels, begin,
-                      end, words, count);
+        std::snprintf(current, sizeof current, "%s: %zu channels, words %zu to %zu of %zu, %zu patches", kernel.name,
+                      channels, begin, end, words, count);
         kernel.dense({tiles, count, packed, words, begin, end, channels});
-        for (std::size_t i = 0; i < count; ++i) memory().results[i].expect(wanted(first + i), "patch " + std::to_string(first + i));
+        for (std::size_t i = 0; i < count; ++i)
+            memory().results[i].expect(wanted(first + i), "patch " + std::to_string(first + i));
     }
 
     void check(const Isas& isas, bool every_count) const {
@@ -63,16 +71,20 @@ struct BinaryCase {
     }
 };
 
-/// A dense call with checks, of patches some of whose edges do not exist: there a patch is zero and a weight of one is a
-/// mismatch that counts.
+/// A dense call with checks, of patches some of whose edges do not exist: there a patch is zero and a weight of one is
+/// a mismatch that counts.
 struct ExitCase {
     std::size_t words, channels, count;
     std::vector<Word> rows, patches, exists;  // [channels][words], [count][words] twice
     std::vector<std::size_t> checks;
 
     ExitCase(std::size_t words_, std::size_t channels_)
-        : words(words_), channels(channels_), count(1 + random_below(kMaxTile)), rows(random_words(words_ * channels_)),
-          patches(random_words(words_ * count)), exists(patches.size(), ~Word{0}) {
+        : words(words_),
+          channels(channels_),
+          count(1 + random_below(kMaxTile)),
+          rows(random_words(words_ * channels_)),
+          patches(random_words(words_ * count)),
+          exists(patches.size(), ~Word{0}) {
         for (std::size_t i = count / 2 * words; i < exists.size(); ++i) exists[i] = generator() | generator();
         for (std::size_t i = 0; i < patches.size(); ++i) patches[i] &= exists[i];
         for (std::size_t word = 1; word < words; ++word) {
@@ -104,7 +116,8 @@ struct ExitCase {
             std::vector<std::int32_t> limits(stride, -1);
             wanted[patch].assign(word_count(channels), 0);
             for (std::size_t c = 0; c < channels; ++c) {
-                const std::int32_t m = naive_mismatches(patches.data() + patch * words, rows.data() + c * words, 0, words);
+                const std::int32_t m =
+                    naive_mismatches(patches.data() + patch * words, rows.data() + c * words, 0, words);
                 limits[c] = extreme ? (c % 2 ? -1 : static_cast<std::int32_t>(words * kWordBits)) : near(m);
                 wanted[patch][c / kWordBits] |= Word{m <= limits[c]} << (c % kWordBits);
             }
@@ -117,7 +130,8 @@ struct ExitCase {
             const std::size_t readable = extreme ? checks.front() : words;
             Word* bits = memory().patches[patch].place<Word>(readable);
             std::copy_n(patches.data() + patch * words, readable, bits);
-            tiles[patch] = {bits, memory().limits[patch].place(limits), memory().results[patch].prepare(word_count(channels))};
+            tiles[patch] = {bits, memory().limits[patch].place(limits),
+                            memory().results[patch].prepare(word_count(channels))};
             exits[patch] = {rests[patch].data(), patch < count / 2 ? nullptr : absents[patch].data()};
         }
         std::snprintf(current, sizeof current, "%s with %zu checks: %zu channels, %zu words, %zu patches", kernel.name,

@@ -79,7 +79,8 @@ class Results {
 
     void expect(const std::vector<Word>& wanted, const std::string& where) const {
         if (std::count(begin_, begin_ + kMargin, kPattern) != kMargin) fail(where + ": written before the result");
-        if (!std::equal(wanted.begin(), wanted.end(), begin_ + kMargin, begin_ + kMargin + words_)) fail(where + ": wrong bits");
+        if (!std::equal(wanted.begin(), wanted.end(), begin_ + kMargin, begin_ + kMargin + words_))
+            fail(where + ": wrong bits");
     }
 
   private:
@@ -111,28 +112,32 @@ inline std::vector<Word> random_words(std::size_t count) {
 inline std::int32_t naive_mismatches(const Word* a, const Word* b, std::size_t begin, std::size_t end) {
     std::int32_t count = 0;
     for (std::size_t word = begin; word < end; ++word) {
-        for (std::size_t bit = 0; bit < kWordBits; ++bit) count += static_cast<std::int32_t>((a[word] >> bit ^ b[word] >> bit) & 1);
+        for (std::size_t bit = 0; bit < kWordBits; ++bit)
+            count += static_cast<std::int32_t>((a[word] >> bit ^ b[word] >> bit) & 1);
     }
     return count;
 }
 
 /// A threshold or limit that tells `value` from its neighbours, or an extreme one.
 inline std::int32_t near(std::int32_t value) {
-    constexpr std::int32_t kFixed[] = {std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int32_t>::max(), -1, 0, 1};
+    constexpr std::int32_t kFixed[] = {std::numeric_limits<std::int32_t>::min(),
+                                       std::numeric_limits<std::int32_t>::max(), -1, 0, 1};
     const std::size_t choice = random_below(16);
     if (choice < std::size(kFixed)) return kFixed[choice];
     return value + static_cast<std::int32_t>(choice % 3) - 1;
 }
 
 /// A kernel's weight blocks of some rows [channels][words], which lie in front of a guard page.
-inline const Word* place_blocks(const BinaryKernel& kernel, const std::vector<Word>& rows, std::size_t channels, std::size_t words) {
+inline const Word* place_blocks(const BinaryKernel& kernel, const std::vector<Word>& rows, std::size_t channels,
+                                std::size_t words) {
     std::vector<Word> out(round_up(channels, kernel.lanes) * words, 0);
     if (kernel.pack) {
         kernel.pack(memory().rows.place(rows), channels, words, out.data());
     } else {
         for (std::size_t c = 0; c < channels; ++c) {
             for (std::size_t word = 0; word < words; ++word)
-                out[c / kernel.lanes * kernel.lanes * words + word * kernel.lanes + c % kernel.lanes] = rows[c * words + word];
+                out[c / kernel.lanes * kernel.lanes * words + word * kernel.lanes + c % kernel.lanes] =
+                    rows[c * words + word];
         }
     }
     return memory().blocks.place(out);

@@ -12,20 +12,26 @@ struct IntegerCase {
     std::vector<std::int32_t> sums, thresholds;
 
     IntegerCase(std::size_t edges_, std::size_t channels_, std::int32_t magnitude_)
-        : edges(edges_), stride(round_up(edges_, kIntegerStep)), channels(channels_), magnitude(magnitude_),
-          patches(kMaxTile * stride, 0), signs(channels_ * edges_) {
+        : edges(edges_),
+          stride(round_up(edges_, kIntegerStep)),
+          channels(channels_),
+          magnitude(magnitude_),
+          patches(kMaxTile * stride, 0),
+          signs(channels_ * edges_) {
         for (std::int8_t& sign : signs) sign = generator() & 1 ? 1 : -1;
         const std::int32_t greatest = std::min(magnitude, 32767), bound = magnitude * static_cast<std::int32_t>(edges);
         for (std::size_t patch = 0; patch < kMaxTile; ++patch) {
             for (std::size_t edge = 0; edge < edges; ++edge) {
-                auto x = static_cast<std::int32_t>(random_below(static_cast<std::size_t>(greatest + magnitude + 1))) - magnitude;
+                auto x = static_cast<std::int32_t>(random_below(static_cast<std::size_t>(greatest + magnitude + 1))) -
+                         magnitude;
                 if (patch == 0) x = signs[edge] > 0 ? greatest : -magnitude;  // the greatest and the least sum
                 if (patch == 1) x = signs[edge] > 0 ? -magnitude : greatest;
                 patches[patch * stride + edge] = static_cast<std::int16_t>(x);
             }
             for (std::size_t c = 0; c < channels; ++c) {
                 std::int32_t sum = 0;
-                for (std::size_t edge = 0; edge < edges; ++edge) sum += patches[patch * stride + edge] * signs[c * edges + edge];
+                for (std::size_t edge = 0; edge < edges; ++edge)
+                    sum += patches[patch * stride + edge] * signs[c * edges + edge];
                 sums.push_back(sum);
                 thresholds.push_back(std::clamp(near(sum), -bound, bound + 1));  // as in a validated network
             }
@@ -50,8 +56,8 @@ struct IntegerCase {
             std::copy_n(thresholds.data() + (first + i) * channels, channels, bounds);
             tiles[i] = {values, bounds, memory().results[i].prepare(word_count(channels))};
         }
-        std::snprintf(current, sizeof current, "%s: %zu channels, %zu edges, magnitude %d, %zu patches", kernel.name, channels,
-                      edges, magnitude, count);
+        std::snprintf(current, sizeof current, "%s: %zu channels, %zu edges, magnitude %d, %zu patches", kernel.name,
+                      channels, edges, magnitude, count);
         kernel.dense({tiles, count, packed, edges, channels, magnitude});
         for (std::size_t i = 0; i < count; ++i) {
             std::vector<Word> wanted(word_count(channels), 0);
@@ -70,13 +76,18 @@ struct OctetCase {
     std::vector<std::int8_t> signs;     // [channels][edges]
 
     OctetCase(std::size_t edges_, std::size_t channels_, std::size_t count_)
-        : edges(edges_), steps((edges_ + kOctetStep - 1) / kOctetStep), channels(channels_), count(count_),
-          patches(count_ * steps * kOctetStep), signs(channels_ * edges_) {
+        : edges(edges_),
+          steps((edges_ + kOctetStep - 1) / kOctetStep),
+          channels(channels_),
+          count(count_),
+          patches(count_ * steps * kOctetStep),
+          signs(channels_ * edges_) {
         for (std::int8_t& sign : signs) sign = generator() & 1 ? 1 : -1;
         for (std::size_t i = 0; i < patches.size(); ++i) {
             const std::size_t patch = i / (steps * kOctetStep), edge = i % (steps * kOctetStep);
             patches[i] = static_cast<std::uint8_t>(generator());
-            if (patch < 2 && edge < edges) patches[i] = (signs[edge] > 0) == (patch == 0) ? 255 : 0;  // greatest and least sum
+            if (patch < 2 && edge < edges)
+                patches[i] = (signs[edge] > 0) == (patch == 0) ? 255 : 0;  // greatest and least sum
         }
     }
 
@@ -84,7 +95,8 @@ struct OctetCase {
         std::vector<std::int8_t> out(round_up(channels, lanes) * steps * kOctetStep, 0);
         for (std::size_t c = 0; c < channels; ++c) {
             for (std::size_t edge = 0; edge < edges; ++edge)
-                out[((c / lanes * steps + edge / kOctetStep) * lanes + c % lanes) * kOctetStep + edge % kOctetStep] = signs[c * edges + edge];
+                out[((c / lanes * steps + edge / kOctetStep) * lanes + c % lanes) * kOctetStep + edge % kOctetStep] =
+                    signs[c * edges + edge];
         }
         return memory().blocks.place(out);
     }
@@ -94,7 +106,8 @@ struct OctetCase {
         std::vector<std::vector<Word>> wanted(count);
         for (std::size_t patch = 0; patch < count; ++patch) {
             const std::uint8_t* values = patches.data() + patch * steps * kOctetStep;
-            std::vector<std::int32_t> limits(round_up(channels, kernel.octet_lanes), std::numeric_limits<std::int32_t>::max());
+            std::vector<std::int32_t> limits(round_up(channels, kernel.octet_lanes),
+                                             std::numeric_limits<std::int32_t>::max());
             wanted[patch].assign(word_count(channels), 0);
             for (std::size_t c = 0; c < channels; ++c) {
                 std::int32_t sum = 0;
@@ -104,9 +117,11 @@ struct OctetCase {
             }
             auto* octets = memory().patches[patch].place<std::uint8_t>(steps * kOctetStep);
             std::copy_n(values, steps * kOctetStep, octets);
-            tiles[patch] = {octets, memory().limits[patch].place(limits), memory().results[patch].prepare(word_count(channels))};
+            tiles[patch] = {octets, memory().limits[patch].place(limits),
+                            memory().results[patch].prepare(word_count(channels))};
         }
-        std::snprintf(current, sizeof current, "%s on octets: %zu channels, %zu edges, %zu patches", kernel.name, channels, edges, count);
+        std::snprintf(current, sizeof current, "%s on octets: %zu channels, %zu edges, %zu patches", kernel.name,
+                      channels, edges, count);
         kernel.octets({tiles, count, place(kernel.octet_lanes), steps, channels});
         for (std::size_t patch = 0; patch < count; ++patch)
             memory().results[patch].expect(wanted[patch], "patch " + std::to_string(patch));
@@ -124,7 +139,8 @@ void test_integers(const Isas& isas) {
                 for (const Isa* isa : isas) {
                     const IntegerKernel& kernel = *isa->integer;
                     const std::int16_t* packed = memory().blocks.place(task.blocks(kernel.lanes));
-                    for (const std::size_t count : {std::size_t{1}, std::size_t{2}, std::size_t{3}, std::size_t{4}, kernel.tile}) {
+                    for (const std::size_t count :
+                         {std::size_t{1}, std::size_t{2}, std::size_t{3}, std::size_t{4}, kernel.tile}) {
                         if (count <= kernel.tile) task.check(kernel, packed, random_below(kMaxTile - count + 1), count);
                     }
                 }

@@ -1,4 +1,5 @@
-// Edges a second of every dense kernel that this machine runs, operands in the cache: interleaved, the best of 15 rounds.
+// Edges a second of every dense kernel that this machine runs, operands in the cache: interleaved, the best of 15
+// rounds.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -19,7 +20,8 @@ std::mt19937_64 generator(1);
 
 /// Calls run[i]() in turn, `repeats` times a round, and prints edges a second.
 template <class Run>
-void compare(const std::string& title, double edges, const std::vector<const char*>& names, const std::vector<Run>& run) {
+void compare(const std::string& title, double edges, const std::vector<const char*>& names,
+             const std::vector<Run>& run) {
     std::vector<double> best(run.size(), 1e9);
     const auto repeats = std::max<std::size_t>(1, static_cast<std::size_t>(kEdgesPerRound / edges / 10));
     for (std::size_t round = 0; round < kRounds; ++round) {
@@ -58,14 +60,19 @@ void bench_bits(const std::vector<const Isa*>& isas, std::size_t words, std::siz
     std::vector<const char*> names;
     for (const Isa* isa : isas) {
         const BinaryKernel& kernel = *isa->binary;
-        runs.push_back({&kernel, std::vector<Word>(round_up(channels, kernel.lanes) * words),
-                        std::vector<Word>(word_count(channels) * patches), {}, words, channels});
+        runs.push_back({&kernel,
+                        std::vector<Word>(round_up(channels, kernel.lanes) * words),
+                        std::vector<Word>(word_count(channels) * patches),
+                        {},
+                        words,
+                        channels});
         BinaryRun& run = runs.back();
         names.push_back(kernel.name);
         if (kernel.pack) kernel.pack(rows.data(), channels, words, run.blocks.data());
         for (std::size_t c = 0; c < channels && !kernel.pack; ++c) {
             for (std::size_t word = 0; word < words; ++word)
-                run.blocks[c / kernel.lanes * kernel.lanes * words + word * kernel.lanes + c % kernel.lanes] = rows[c * words + word];
+                run.blocks[c / kernel.lanes * kernel.lanes * words + word * kernel.lanes + c % kernel.lanes] =
+                    rows[c * words + word];
         }
         for (std::size_t i = 0; i < patches; ++i)
             run.tiles.push_back({bits.data() + i * words, limits.data(), run.fired.data() + i * word_count(channels)});
@@ -84,7 +91,8 @@ struct IntegerRun {
 
     void operator()() const {
         for (std::size_t i = 0; i < tiles.size(); i += kernel->tile)
-            kernel->dense({tiles.data() + i, std::min(kernel->tile, tiles.size() - i), blocks.data(), edges, channels, 255});
+            kernel->dense(
+                {tiles.data() + i, std::min(kernel->tile, tiles.size() - i), blocks.data(), edges, channels, 255});
     }
 };
 
@@ -97,13 +105,18 @@ void bench_integers(const std::vector<const Isa*>& isas, std::size_t edges, std:
     std::vector<const char*> names;
     for (const Isa* isa : isas) {
         const IntegerKernel& kernel = *isa->integer;
-        runs.push_back({&kernel, std::vector<std::int16_t>(round_up(channels, kernel.lanes) * edges),
-                        std::vector<Word>(word_count(channels) * patches), {}, edges, channels});
+        runs.push_back({&kernel,
+                        std::vector<std::int16_t>(round_up(channels, kernel.lanes) * edges),
+                        std::vector<Word>(word_count(channels) * patches),
+                        {},
+                        edges,
+                        channels});
         IntegerRun& run = runs.back();
         names.push_back(kernel.name);
         for (std::int16_t& sign : run.blocks) sign = generator() & 1 ? 1 : -1;
         for (std::size_t i = 0; i < patches; ++i)
-            run.tiles.push_back({values.data() + i * stride, thresholds.data(), run.fired.data() + i * word_count(channels)});
+            run.tiles.push_back(
+                {values.data() + i * stride, thresholds.data(), run.fired.data() + i * word_count(channels)});
     }
     compare("integers, fan-in " + std::to_string(edges) + ", " + std::to_string(channels) + " channels, " +
                 std::to_string(patches) + " patches",

@@ -16,7 +16,8 @@ namespace {
 
 void on_fault(int) {
     const char text[] = "FAILED: access outside of a buffer in ";
-    if (write(1, text, sizeof text - 1) < 0 || write(1, current, std::strlen(current)) < 0 || write(1, "\n", 1) < 0) _exit(2);
+    if (write(1, text, sizeof text - 1) < 0 || write(1, current, std::strlen(current)) < 0 || write(1, "\n", 1) < 0)
+        _exit(2);
     _exit(1);
 }
 
@@ -31,7 +32,8 @@ int main(int argc, char** argv) {
     Isas isas;
     for (const std::string& name : available_isas()) {
         isas.push_back(&find_isa(name));
-        std::printf("%s: %s, %s, %s\n", name.c_str(), isas.back()->binary->name, isas.back()->integer->name, isas.back()->output->name);
+        std::printf("%s: %s, %s, %s\n", name.c_str(), isas.back()->binary->name, isas.back()->integer->name,
+                    isas.back()->output->name);
     }
     test_bits(isas);
     test_exits(isas);

@@ -18,7 +18,8 @@ void test_output(const Isas& isas) {
                     auto* sums = memory().sums.place<std::int32_t>(classes);
                     isa->output->sums(bits, rows, words, fan_in, classes, sums);
                     for (std::size_t c = 0; c < classes; ++c) {
-                        if (sums[c] != fan_in - 2 * naive_mismatches(bits, rows + c * words, 0, words)) fail("class " + std::to_string(c));
+                        if (sums[c] != fan_in - 2 * naive_mismatches(bits, rows + c * words, 0, words))
+                            fail("class " + std::to_string(c));
                     }
                 }
             }

@@ -6,17 +6,24 @@ namespace {
 
 struct PoolCase {
     std::size_t words, row_words, channels, positions, count;
-    std::vector<Word> rows, patches;         // [channels][words], [positions][count][words]
-    std::vector<Word> decisive, exist;       // [word_count(channels)]
-    std::vector<std::int32_t> limits;        // [positions][count][channels]
-    std::vector<std::vector<Word>> wanted;   // [count]
+    std::vector<Word> rows, patches;        // [channels][words], [positions][count][words]
+    std::vector<Word> decisive, exist;      // [word_count(channels)]
+    std::vector<std::int32_t> limits;       // [positions][count][channels]
+    std::vector<std::vector<Word>> wanted;  // [count]
 
     /// rarely: how seldom a neuron settles its window: about once in 1 + rarely positions.
     PoolCase(std::size_t words_, std::size_t channels_, std::size_t positions_, std::size_t count_, std::size_t rarely)
-        : words(words_), row_words(round_up(words_, kRowStep)), channels(channels_), positions(positions_), count(count_),
-          rows(random_words(words_ * channels_)), patches(random_words(words_ * positions_ * count_)),
-          decisive(random_words(word_count(channels_))), exist(word_count(channels_), 0),
-          limits(positions_ * count_ * channels_), wanted(count_, std::vector<Word>(word_count(channels_), 0)) {
+        : words(words_),
+          row_words(round_up(words_, kRowStep)),
+          channels(channels_),
+          positions(positions_),
+          count(count_),
+          rows(random_words(words_ * channels_)),
+          patches(random_words(words_ * positions_ * count_)),
+          decisive(random_words(word_count(channels_))),
+          exist(word_count(channels_), 0),
+          limits(positions_ * count_ * channels_),
+          wanted(count_, std::vector<Word>(word_count(channels_), 0)) {
         for (std::size_t c = 0; c < channels; ++c) exist[c / kWordBits] |= Word{1} << (c % kWordBits);
         for (std::size_t i = 0; i < exist.size(); ++i) decisive[i] &= exist[i];
         for (std::size_t window = 0; window < count; ++window) {
@@ -46,20 +53,21 @@ struct PoolCase {
             Word* patch = memory().patches[at].place<Word>(row_words);
             std::fill(std::copy_n(patches.data() + at * words, words, patch), patch + row_words, Word{0});
             auto* bounds = memory().limits[at].place<std::int32_t>(round_up(channels, kWordBits));
-            std::fill(std::copy_n(limits.data() + at * channels, channels, bounds), bounds + round_up(channels, kWordBits), -1);
+            std::fill(std::copy_n(limits.data() + at * channels, channels, bounds),
+                      bounds + round_up(channels, kWordBits), -1);
             tiles.push_back({patch, bounds});
         }
         Word* results[kMaxTile];
         for (std::size_t window = 0; window < taken; ++window)
             results[window] = memory().results[window].prepare(word_count(channels));
-        std::snprintf(current, sizeof current, "%s, pooling: %zu channels, %zu words, %zu windows of %zu", kernel.name, channels,
-                      words, taken, positions);
+        std::snprintf(current, sizeof current, "%s, pooling: %zu channels, %zu words, %zu windows of %zu", kernel.name,
+                      channels, words, taken, positions);
         const Word* blocks = place_blocks(kernel, rows, channels, words);
         Word* padded = memory().rows.place<Word>(channels * row_words);
         std::fill_n(padded, channels * row_words, Word{0});
         for (std::size_t c = 0; c < channels; ++c) std::copy_n(rows.data() + c * words, words, padded + c * row_words);
-        kernel.pool({tiles.data(), positions, taken, results, blocks, words, padded, row_words, decisive.data(), exist.data(),
-                     channels});
+        kernel.pool({tiles.data(), positions, taken, results, blocks, words, padded, row_words, decisive.data(),
+                     exist.data(), channels});
         for (std::size_t window = 0; window < taken; ++window)
             memory().results[window].expect(wanted[window], "window " + std::to_string(window));
     }

@@ -78,6 +78,9 @@ def test_wrong_images():
         simulate(network, image(network).astype(float), PRESETS["tiny"])
     with pytest.raises(InputError, match=r"expected uint8 images \(3, 5, 5, 8\), got \(2, 5, 5, 8\)"):
         Simulator(network, PRESETS["tiny"], images=3).run(np.stack([image(network)] * 2))
+    for images in (0, 1025):
+        with pytest.raises(InputError, match=rf"a batch of {images} images is not in 1\.\.1024"):
+            Simulator(network, PRESETS["tiny"], images=images)
 
 
 def test_machines():

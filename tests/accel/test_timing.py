@@ -91,6 +91,12 @@ def test_t5_a_neuron_in_flight_in_another_strip_is_left_to_it():
     ), "each neuron of the shared column is dispatched once"
 
 
+def test_t5_lockstep_takes_bits_over_too():
+    run = Run(OVERLAPPING, machine().machine("dense"), choice=(1, 2, 1))
+    assert run[0].mapping == "1 x 1 x 1 by 2"
+    assert (run[0].words["useful"], run[0].words["halo"]) == (25, 0)
+
+
 def test_t5_a_strip_waits_for_its_rows_in_the_neuron_map():
     """Two strips of three rows that share one take five; of 10 bits each, four fit in the five bytes left."""
     pixels = image(OVERLAPPING, ZERO)

@@ -30,6 +30,15 @@ def test_text(model: Path, mnist: Path) -> None:
         assert part in text
 
 
+def test_batches(model: Path, mnist: Path) -> None:
+    options = ("--data", f"mnist:{mnist}", "--limit", 3, "--batch", 2, "--calibration", 0, "--config", "tiny")
+    document = run_json("simulate", model, *options, "--machine", "o3")
+    network, images, found = tiny_network(), digits(mnist), document["machines"]["o3"]
+    assert [entry["images"] for entry in found] == [2, 1]
+    assert found[0]["cycles"] == Simulator(network, PRESETS["tiny"], images=2).run(images[:2]).cycles
+    assert found[1]["cycles"] == Simulator(network, PRESETS["tiny"]).run(images[2]).cycles
+
+
 def test_one_machine(model: Path, mnist: Path) -> None:
     document = run_json("simulate", model, "--data", f"mnist:{mnist}", "--machine", "o3", "--calibration", 0)
     assert set(document["machines"]) == {"o3"}

@@ -84,6 +84,19 @@ def test_latent_weights_stay_clipped(tmp_path):
     assert weights and np.abs(np.array(weights)).max() == np.float32(0.05)
 
 
+def test_norm_rate_is_batch_norm_s(tmp_path):
+    """Adam's first step moves everything by its rate (the schedule's second step is of rate 0)."""
+    settings = TrainSettings(epochs=1, batch=60, warmup=0.0, precision="float32", lr=1e-3, norm_rate=10.0)
+    go(tmp_path, settings)
+    after = load_checkpoint(tmp_path / "last.safetensors")[0].state_dict()
+    torch.manual_seed(settings.seed)
+    before = make().state_dict()
+    moved = {
+        key: (after[key] - before[key]).abs().max().item() for key in ("fc1.weight", "fc_bn1.bias", "fc_bn1.weight")
+    }
+    assert list(moved.values()) == pytest.approx([5e-4, 5e-3, 5e-3], rel=1e-3)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw"])
 def test_resuming_is_bit_for_bit(tmp_path, optimizer):
     settings = TrainSettings(

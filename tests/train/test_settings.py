@@ -16,6 +16,8 @@ WRONG = {
     "lambda_threshold": [float("nan")],
     "ramp_start": [-1],
     "ramp": [-1],
+    "through_weights": [1.1, -1],
+    "norm_rate": [0],
     "distill": [1.5],
     "temperature": [0],
     "shift": [-1, 1 << 11],
@@ -51,3 +53,6 @@ def test_difference_names_the_first_field():
     settings = TrainSettings(lr=0.1, seed=2)
     assert settings.difference(settings.to_json()) is None
     assert settings.difference(TrainSettings(lr=0.2, seed=3).to_json()) == "lr is 0.1, but was 0.2"
+    older = {key: value for key, value in settings.to_json().items() if key != "norm_rate"}
+    assert settings.difference(older) is None
+    assert TrainSettings(lr=0.1, seed=2, norm_rate=3).difference(older) == "norm_rate is 3, but was 1.0"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from o3bnn.errors import SimulationError
-from o3bnn.model import reference
+from o3bnn.model import packing, reference
 from o3bnn.model.network import DenseStage, Network, Stage
 
 
@@ -34,6 +34,9 @@ def scores(stage: Stage, operand: npt.NDArray[np.int32], magnitude: int) -> npt.
     g = stage.geometry
     if isinstance(stage, DenseStage):
         operand = operand.reshape(len(operand), 1, 1, -1)
+        if not stage.integer_input:
+            mismatches = np.bitwise_count(packing.pack(operand[0, 0].astype(np.uint8)) ^ stage.weights)
+            return np.asarray(g.full_fan_in - mismatches.sum(axis=1, dtype=np.int64))[None, None, None]
     exact = np.float32 if g.full_fan_in * magnitude < 1 << 24 else np.float64
     signed = operand if stage.integer_input else 2 * operand - 1
     edges, _ = reference.gather_edges(g, signed.astype(exact))

@@ -12,7 +12,8 @@ SPREAD = 0.25
 """Assumed standard deviation over mean of the channels' words without a profile; half of it with one."""
 
 UNEVEN_WINDOW = 0.8
-"""The same for the work of one window, which a machine evens out over the windows that it works on at once."""
+"""The same for the work of one window, which a machine evens out over the windows that it works on at once: divided by
+their number to the power of 1.5, which fits what was simulated."""
 
 
 class Room(NamedTuple):
@@ -123,7 +124,9 @@ def _window_words(work: StageWork, config: AcceleratorConfig, choice: Choice, lo
     mean = work.channels / choice.lanes / choice.passes
     words = mean * work.words if loads is None else loads[choice.lanes] / choice.passes
     at_once = 1 + min(config.depth - 1, (config.slot_words - work.patch_words) // max(1.0, work.new_words))
-    uneven = (SPREAD if loads is None else SPREAD / 2) + (UNEVEN_WINDOW / max(1, at_once) if work.windows > 1 else 0)
+    uneven = SPREAD if loads is None else SPREAD / 2
+    if work.windows > 1:
+        uneven += UNEVEN_WINDOW / max(1, at_once) ** 1.5
     return float(words * (1 + uneven * np.sqrt(2 * np.log(max(choice.lanes, 1)) / max(mean, 1))))
 
 

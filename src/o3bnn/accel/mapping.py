@@ -1,5 +1,6 @@
 """Compile time: which PE computes what, and where the weights are (docs/timing.md, T5, T18, T23 to T27)."""
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -175,10 +176,12 @@ def _balance(
         padded = np.full(lanes * slots, -1, np.int32)
         padded[: len(channels)] = channels
         return np.ascontiguousarray(padded.reshape(slots, lanes).T)
-    load, count = np.zeros(lanes), np.zeros(lanes, np.int64)
-    for channel in channels:
-        lane = int(np.where(count < slots, load, np.inf).argmin())
+    lightest = [(0.0, lane) for lane in range(lanes)]
+    count = [0] * lanes
+    for channel, words in zip(channels.tolist(), share[channels].tolist(), strict=True):
+        load, lane = heapq.heappop(lightest)
         result[lane, count[lane]] = channel
-        load[lane] += share[channel]
         count[lane] += 1
+        if count[lane] < slots:
+            heapq.heappush(lightest, (load + words, lane))
     return result

@@ -1,5 +1,6 @@
 """Run a network on the simulated accelerator, cycle by cycle."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ from o3bnn.model import ConvStage, Network, reference
 from o3bnn.model.network import Stage
 
 MAX_EVENTS = 2_000_000
+MAX_IMAGES = 1024
+MAX_NEURONS = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Simulator:
     mapping: NetworkMapping = field(init=False)
 
     def __post_init__(self) -> None:
+        _check_images(self.network, self.images)
         object.__setattr__(self, "mapping", map_network(self.network, self.config, self.shares, self.images))
 
     def run(self, pixels: npt.NDArray[np.uint8], trace: TraceWindow | None = None) -> SimulationResult:
@@ -143,6 +147,14 @@ class Simulator:
             class_map=np.zeros(1, np.int32),
         )
         _add_passes(machine, mapping)
+
+
+def _check_images(network: Network, images: int) -> None:
+    """Raise InputError unless a batch has a sensible size."""
+    largest = max([network.input.shape, *(stage.conv_shape for stage in network.stages)], key=math.prod)
+    most = min(MAX_IMAGES, max(1, MAX_NEURONS // math.prod(largest)))
+    if not 1 <= images <= most:
+        raise InputError(f"a batch of {images} images is not in 1..{most}, what the simulator takes of this network")
 
 
 def _add_passes(machine: NativeMachine, mapping: StageMapping) -> None:

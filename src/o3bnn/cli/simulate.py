@@ -41,6 +41,9 @@ def simulate_command(
     ] = "zc706",
     machine: Annotated[MachineName, typer.Option("--machine", help="Which machine to simulate.")] = MachineName.ALL,
     limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Images to simulate.")] = 1,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, metavar="N", help="Images that go through the machine together.")
+    ] = 1,
     calibration: Annotated[
         int,
         typer.Option(
@@ -74,7 +77,8 @@ def simulate_command(
         note("no images are left for calibration: channels are spread over the PEs in their natural order")
     names = MACHINES if machine is MachineName.ALL else tuple(name for name in MACHINES if name == machine.value)
     window = TraceWindow(trace_from, trace_from + trace_cycles) if trace_file else None
-    runs = simulate_machines(network, images[:limit], images[limit:], chosen, names, window)
+    batches = [images[first : min(first + batch, limit)] for first in range(0, min(limit, len(images)), batch)]
+    runs = simulate_machines(network, batches, images[limit:], chosen, names, window)
     if trace_file is not None:
         trace.write(runs[names[-1]][0], trace_file)
     if plot is not None:
@@ -93,21 +97,22 @@ def simulate_command(
 
 def simulate_machines(
     network: Network,
-    images: npt.NDArray[np.uint8],
+    batches: Sequence[npt.NDArray[np.uint8]],
     calibration: npt.NDArray[np.uint8],
     config: AcceleratorConfig,
     machines: Sequence[Machine],
     window: TraceWindow | None = None,
 ) -> dict[str, list[SimulationResult]]:
-    """Results of every machine and image; the first image on the last machine is traced where there is a window."""
+    """Results of every machine and batch; the first batch on the last machine is traced where there is a window."""
     shares = calibrate(network, calibration, config) if len(calibration) else None
     runs: dict[str, list[SimulationResult]] = {name: [] for name in machines}
-    with progress("simulate", len(machines) * len(images)) as advance:
+    with progress("simulate", len(machines) * len(batches)) as advance:
         for name in machines:
-            simulator = Simulator(network, config.machine(name), shares)
-            for index, image in enumerate(images):
+            sizes = sorted({len(batch) for batch in batches})
+            simulators = {size: Simulator(network, config.machine(name), shares, size) for size in sizes}
+            for index, batch in enumerate(batches):
                 traced = window if name == machines[-1] and index == 0 else None
-                runs[name].append(simulator.run(image, traced))
+                runs[name].append(simulators[len(batch)].run(batch if len(batch) > 1 else batch[0], traced))
                 advance(1)
     return runs
 
@@ -126,8 +131,9 @@ def _images(dataset: Any, wanted: int) -> npt.NDArray[np.uint8]:
 
 def _energy_text(name: str, found: list[SimulationResult], table: energy.EnergyTable) -> str:
     """A line on the modelled energy of one machine, with its range."""
+    images = sum(result.images for result in found)
     per_image = {
-        bound: sum(energy.estimate(r.total, r.config, table, bound).total for r in found) / len(found) * 1e-6
+        bound: sum(energy.estimate(r.total, r.config, table, bound).total for r in found) / images * 1e-6
         for bound in energy.BOUNDS
     }
     return (

@@ -53,6 +53,12 @@ def train_command(
     lambda_threshold: Annotated[float, typer.Option("--lambda-threshold", help="Weight of the threshold term.")] = 0.0,
     ramp_start: Annotated[float, typer.Option("--ramp-start", help="Epochs before the pruning terms begin.")] = 0.0,
     ramp: Annotated[float, typer.Option("--ramp", help="Epochs over which the pruning terms rise.")] = 0.0,
+    through_weights: Annotated[
+        float, typer.Option("--through-weights", help="Share of the pruning terms' gradient that reaches the weights.")
+    ] = 0.0,
+    norm_rate: Annotated[
+        float, typer.Option("--norm-rate", help="Factor on the learning rate of batch norm's parameters.")
+    ] = 1.0,
     teacher: Annotated[
         Path | None, typer.Option("--teacher", metavar="CHECKPOINT", help="Learn from this network's logits too.")
     ] = None,
@@ -107,6 +113,8 @@ def train_command(
         "lambda_threshold": lambda_threshold,
         "ramp_start": ramp_start,
         "ramp": ramp,
+        "through_weights": through_weights,
+        "norm_rate": norm_rate,
         "distill": 0.0 if teacher is None else distill,
         "temperature": temperature,
         "shift": shifted if shift is None else shift,

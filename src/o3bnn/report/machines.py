@@ -44,7 +44,7 @@ def machine_table(runs: Mapping[str, Sequence[SimulationResult]], frame: box.Box
     for name, results in runs.items():
         total = add("total", [result.total for result in results])
         speedup = ratio(base / _cycles(results)) if base else "-"
-        seconds = sum(result.seconds for result in results) / len(results)
+        seconds = sum(result.seconds for result in results) / _images(results)
         wasted = percent(share(total.wasted, total.edges.dense))
         numbers = (count(round(_cycles(results))), microseconds(seconds), speedup, percent(total.utilization))
         table.add_row(name, *numbers, percent(total.edges.pruned_share), wasted, losses(total))
@@ -63,7 +63,7 @@ def stage_table(results: Sequence[SimulationResult], frame: box.Box | None) -> T
     for first, stage in zip(results[0].stages, mean_stages(results), strict=True):
         edges = stage.edges
         cells = (magnitude(edges.dense), percent(edges.pruned_share), percent(share(stage.wasted, edges.dense)))
-        cycles = count(round(stage.cycles / len(results)))
+        cycles = count(round(stage.cycles / _images(results)))
         table.add_row(stage.name, first.mapping, *cells, cycles, percent(stage.utilization), losses(stage))
     return table
 
@@ -88,8 +88,12 @@ def resource_text(found: Resources) -> str:
     )
 
 
+def _images(results: Sequence[SimulationResult]) -> int:
+    return sum(result.images for result in results)
+
+
 def _cycles(results: Sequence[SimulationResult]) -> float:
-    return sum(result.cycles for result in results) / len(results)
+    return sum(result.cycles for result in results) / _images(results)
 
 
 def _ceiling(runs: Mapping[str, Sequence[SimulationResult]]) -> str | None:
@@ -117,7 +121,7 @@ def plot_machines(runs: Mapping[str, Sequence[SimulationResult]], path: Path) ->
         total = add("total", [result.total for result in results])
         left = 0.0
         for part in PARTS:
-            cycles = {**total.words, **total.stalls}[part] / total.pes / len(results)
+            cycles = {**total.words, **total.stalls}[part] / total.pes / _images(results)
             axes.barh(row, cycles, left=left, color=COLORS[part], label=part if row == 0 else None)
             left += cycles
     axes.set_yticks(range(len(runs)), list(runs))

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from o3bnn.train.batches import Sample, TrainingBatches
 from o3bnn.train.layers import clip_latent_weights
@@ -26,7 +27,12 @@ class BinaryTraining(LightningModule):
         self._teacher = [] if teacher is None else [teacher.eval().requires_grad_(False)]  # a list: not a submodule
         self.regularizer: PruningRegularizer | None = None
         if settings.lambda_pool or settings.lambda_threshold:
-            self.regularizer = PruningRegularizer(net, pool=settings.lambda_pool, threshold=settings.lambda_threshold)
+            self.regularizer = PruningRegularizer(
+                net,
+                pool=settings.lambda_pool,
+                threshold=settings.lambda_threshold,
+                through_weights=settings.through_weights,
+            )
         self.sums: dict[str, Tensor] = {}
         # Input tables are constants, of a type that not every collective library sends.
         self._ddp_params_and_buffers_to_ignore = [
@@ -67,7 +73,13 @@ class BinaryTraining(LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.settings
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-        optimizer = kind(self.net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        norms = [p for m in self.net.modules() if isinstance(m, _BatchNorm) for p in m.parameters(recurse=False)]
+        known = set(norms)
+        groups = [
+            {"params": [p for p in self.net.parameters() if p not in known]},
+            {"params": norms, "lr": settings.lr * settings.norm_rate},
+        ]
+        optimizer = kind(groups, lr=settings.lr, weight_decay=settings.weight_decay)
         steps = len(self.batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: settings.rate((step + 1) / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

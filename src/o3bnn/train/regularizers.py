@@ -15,7 +15,7 @@ does not: the window is then an AND of flipped bits, settled by the first 0, whi
 A channel whose threshold no sum reaches, or every sum, is constant and costs nothing.
 
 By default the gradient reaches the thresholds only, that is batch norm's gamma and beta, and the task alone trains the
-weights: at equal accuracy that prunes far more than a gradient through the sums (docs/decisions/0013).
+weights. docs/decisions/0013 says why, and when not to.
 """
 
 import math

@@ -23,7 +23,9 @@ class TrainSettings:
     optimizer, lr, weight_decay: the rate rises linearly over `warmup` epochs, then falls to 0 along half a cosine.
     clip: latent weights stay in [-clip, clip]. label_smoothing: of the cross-entropy, 0 up to 1.
     lambda_pool, lambda_threshold: weights of the two pruning terms (`regularizers`), which rise linearly from 0 over
-        the epochs ramp_start .. ramp_start + ramp.
+        the epochs ramp_start .. ramp_start + ramp. through_weights: the share of their gradient that reaches weights
+        and earlier layers, 0 up to 1; the rest moves thresholds only (batch norm's gamma and beta).
+    norm_rate: factor on the learning rate of batch norm's parameters.
     distill: share of the loss that comes from the teacher's logits, softened by `temperature`, 0 up to 1.
     shift: images are moved by up to so many pixels each way (black comes in). flip: mirror every other image.
     seed: of weights, order and augmentation. precision: of the forward and backward pass; weights stay float32.
@@ -41,6 +43,8 @@ class TrainSettings:
     lambda_threshold: float = 0.0
     ramp_start: float = 0.0
     ramp: float = 0.0
+    through_weights: float = 0.0
+    norm_rate: float = 1.0
     distill: float = 0.0
     temperature: float = 2.0
     shift: int = 0
@@ -53,11 +57,11 @@ class TrainSettings:
         _whole(self, "batch", 1, MAX_BATCH)
         _whole(self, "shift", 0, MAX_SHIFT)
         _whole(self, "seed", 0, (1 << 63) - 1)
-        for name in ("lr", "clip", "temperature"):
+        for name in ("lr", "clip", "temperature", "norm_rate"):
             _number(self, name, above=True)
         for name in ("weight_decay", "warmup", "lambda_pool", "lambda_threshold", "ramp_start", "ramp"):
             _number(self, name)
-        for name in ("label_smoothing", "distill"):
+        for name in ("label_smoothing", "distill", "through_weights"):
             _number(self, name, most=1.0)
         for name, values in (("optimizer", get_args(Optimizer)), ("precision", get_args(Precision))):
             if getattr(self, name) not in values:
@@ -81,9 +85,12 @@ class TrainSettings:
         return asdict(self)
 
     def difference(self, other: Mapping[str, Any]) -> str | None:
-        """The first field that `other` (as `to_json` gives it) has otherwise, with both values, or None."""
+        """The first field that `other` (as `to_json` gives it) has otherwise, with both values, or None.
+
+        What an older version did not know had its default.
+        """
         for field in fields(self):
-            mine, theirs = getattr(self, field.name), other.get(field.name)
+            mine, theirs = getattr(self, field.name), other.get(field.name, field.default)
             if mine != theirs:
                 return f"{field.name} is {mine!r}, but was {theirs!r}"
         return None

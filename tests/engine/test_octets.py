@@ -1,0 +1,34 @@
+"""Input tables that are lines through octets, and some that are not: the same bits as the reference on every ISA."""
+
+import numpy as np
+import pytest
+
+from o3bnn import Engine, _native
+from o3bnn.model import reference
+from tests.engine import networks
+
+PIXELS = np.arange(256)
+TABLES = {
+    "falling": 255 - 2 * PIXELS,
+    "step of three": 3 * PIXELS - 400,
+    "the widest step": 128 * PIXELS - 32768,
+    "a step too wide for 255 of it": np.where(PIXELS == 7, 1, 2 * PIXELS - 254),
+    "two bits": 2 * (PIXELS // 64) - 3,
+    "one entry differs": np.where(PIXELS == 200, 11, 5),
+    "constant": np.full(256, -4),
+    "positive only": 100 + PIXELS,
+}
+
+
+@pytest.mark.parametrize("isa", _native.available_isas())
+@pytest.mark.parametrize("name", TABLES)
+def test_any_input_table_gives_the_reference_bits(name, isa, monkeypatch):
+    monkeypatch.setenv("O3BNN_ISA", isa)
+    convs = (networks.Conv(70, (3, 5), (2, 1), padding=(1, 3, 2, 0), pool=((2, 2), (2, 2))),)
+    network = networks.build(networks.Recipe((11, 9, 3), convs, table=TABLES[name].astype(np.int16), seed=3))
+    pictures = networks.images(network, 6)
+    trace = reference.run(network, pictures)
+    engine = Engine(network, threads=1, pruning="off")
+    np.testing.assert_array_equal(engine.activations(pictures)[0], trace.stages[0].bits)
+    np.testing.assert_array_equal(engine.sums(pictures), trace.sums)
+    assert 0.02 < trace.stages[0].fired.mean() < 0.98
