@@ -55,11 +55,11 @@ native-test:
 	cmake --build build/native-sanitized --parallel $(JOBS) --target kernel_test
 	build/native-sanitized/kernel_test
 
-## make neon-test   the same for NEON, emulated (Debian: g++-aarch64-linux-gnu qemu-user-static)
+## make neon-test   every tenth shape of the same for NEON, emulated (Debian: g++-aarch64-linux-gnu qemu-user-static)
 neon-test:
 	$(NATIVE_TEST) build/neon-test $(AARCH64)
 	cmake --build build/neon-test --parallel $(JOBS)
-	qemu-aarch64-static build/neon-test/kernel_test
+	qemu-aarch64-static build/neon-test/kernel_test 10
 
 ## make fast       the tests without the equality gate (about a minute)
 fast: $(VENV)/dev.stamp

@@ -59,10 +59,10 @@ namespace {
 
 constexpr std::size_t kPartsPerThread = 4;
 
-/// Parts of about equal work: rows, or channels where there is one position.
-std::vector<Part> split(const Stage& stage, std::size_t threads) {
+/// Parts of about equal work: some of `rows` rows, or channels where there is one position.
+std::vector<Part> split(const Stage& stage, std::size_t rows, std::size_t threads) {
     const bool channels = stage.conv.positions() == 1 && stage.groups == 1;
-    const std::size_t units = channels ? word_count(stage.conv.channels) : stage.out.height;
+    const std::size_t units = channels ? word_count(stage.conv.channels) : rows;
     const std::size_t count = std::min({units, threads * kPartsPerThread, std::size_t{0xffff}});
     std::vector<Part> parts(count, Part::whole(stage));
     for (std::size_t i = 0; i < count; ++i) {
@@ -271,13 +271,18 @@ void Engine::run_stage(std::size_t index, const Operand& operand, Word* out, Scr
     if (trace.counting) return walk_pruning(stage, trace.counting[index], operand, out, scratch);
     if (stage.method == Method::words)
         return walk_pruning(stage, {stage.binary->prune, stage.integer->prune}, operand, out, scratch);
-    const auto run = [&](const Part& part, Scratch& own) {
-        const auto walk = stage.method == Method::pooling ? walk_windows : walk_dense;
-        walk(stage, operand, part, out, own);
+    const bool by_windows = stage.method == Method::pooling;
+    const auto walk = by_windows ? walk_windows : walk_dense;
+    if (!trace.team) return walk(stage, operand, Part::whole(stage), out, scratch);
+    const auto share = [&](std::size_t rows, const auto& run) {
+        const std::vector<Part> parts = split(stage, rows, threads_);
+        trace.team->phase(parts.size(), [&](std::size_t i, Scratch& own) { run(parts[i], own); }, scratch);
     };
-    if (!trace.team) return run(Part::whole(stage), scratch);
-    const std::vector<Part> parts = split(stage, threads_);
-    trace.team->phase(parts.size(), [&](std::size_t i, Scratch& own) { run(parts[i], own); }, scratch);
+    if (by_windows || !stage.windows_overlap())
+        return share(stage.out.height, [&](const Part& part, Scratch& own) { walk(stage, operand, part, out, own); });
+    Word* neurons = room(scratch.neurons, stage.conv.words());  // parts of the output would evaluate some of them twice
+    share(stage.conv.height, [&](const Part& part, Scratch& own) { walk_neurons(stage, operand, part, neurons, own); });
+    share(stage.out.height, [&](const Part& part, Scratch&) { pool_neurons(stage, part, neurons, out); });
 }
 
 }  // namespace o3bnn

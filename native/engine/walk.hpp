@@ -37,10 +37,20 @@ struct Part {
     std::size_t row, rows_end, channel, channels_end;
 
     static Part whole(const Stage& stage) { return {0, stage.out.height, 0, stage.conv.channels}; }
+    /// The neurons that the windows of this part read.
+    Part before_pooling(const Stage& stage) const {
+        const std::size_t step = stage.pool_stride.rows;
+        return {row * step, (rows_end - 1) * step + stage.pool_size.rows, channel, channels_end};
+    }
 };
 
 /// Evaluates every neuron that some window reads. out: [stage.out.words()], every word of the part written.
 void walk_dense(const Stage& stage, const Operand& operand, const Part& part, Word* out, Scratch& scratch);
+
+/// The two halves of `walk_dense`, for threads that share the neurons of windows that overlap: neurons of the rows of a
+/// part (before pooling) that some window reads, and the windows of a part. neurons: [stage.conv.words()].
+void walk_neurons(const Stage& stage, const Operand& operand, const Part& part, Word* neurons, Scratch& scratch);
+void pool_neurons(const Stage& stage, const Part& part, const Word* neurons, Word* out);
 
 /// Windows in raster order; a window visits its neurons in raster order, for the channels that are not settled.
 void walk_pruning(const Stage& stage, const PruneKernels& kernels, const Operand& operand, Word* out, Scratch& scratch);

@@ -26,8 +26,7 @@ class DenseWalk {
     }
 
     void run() {
-        const std::size_t end = (part_.rows_end - 1) * stage_.pool_stride.rows + stage_.pool_size.rows;
-        for (std::size_t y = part_.row * stage_.pool_stride.rows; y < end; ++y) {
+        for (std::size_t y = part_.row; y < part_.rows_end; ++y) {
             if (!stage_.reads_row(y)) continue;
             start_row(y);
             for (std::size_t x = 0; x < stage_.conv.width; ++x) {
@@ -148,8 +147,14 @@ class DenseWalk {
     std::size_t pending_ = 0;
 };
 
-/// OR over each window where the decisive bit is 1, AND where it is 0. neurons: [conv positions][pixel words].
-void pool_bits(const Stage& stage, const Part& part, const Word* neurons, Word* out) {
+}  // namespace
+
+void walk_neurons(const Stage& stage, const Operand& operand, const Part& part, Word* neurons, Scratch& scratch) {
+    DenseWalk(stage, operand, part, neurons, scratch).run();
+}
+
+/// OR over each window where the decisive bit is 1, AND where it is 0.
+void pool_neurons(const Stage& stage, const Part& part, const Word* neurons, Word* out) {
     const std::size_t per_pixel = stage.out.pixel_words();
     out += part.row * stage.out.width * per_pixel;
     for (std::size_t wy = part.row; wy < part.rows_end; ++wy) {
@@ -167,12 +172,11 @@ void pool_bits(const Stage& stage, const Part& part, const Word* neurons, Word* 
     }
 }
 
-}  // namespace
-
 void walk_dense(const Stage& stage, const Operand& operand, const Part& part, Word* out, Scratch& scratch) {
-    Word* neurons = stage.pools() ? room(scratch.neurons, stage.conv.words()) : out;
-    DenseWalk(stage, operand, part, neurons, scratch).run();
-    if (stage.pools()) pool_bits(stage, part, neurons, out);
+    if (!stage.pools()) return walk_neurons(stage, operand, part, out, scratch);
+    Word* neurons = room(scratch.neurons, stage.conv.words());
+    walk_neurons(stage, operand, part.before_pooling(stage), neurons, scratch);
+    pool_neurons(stage, part, neurons, out);
 }
 
 }  // namespace o3bnn

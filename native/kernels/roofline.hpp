@@ -1,5 +1,5 @@
-// The popcount roofline: the arithmetic of a dense kernel's innermost loop alone, with nothing to gather, load from memory
-// or compare. A file an instruction set, with the kernel's flags.
+// The popcount roofline: the arithmetic of a dense kernel's innermost loop alone, with nothing to gather, to load from
+// memory or to compare. A file an instruction set, with the kernel's flags.
 #pragma once
 
 #include <cstdint>

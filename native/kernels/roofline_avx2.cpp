@@ -1,5 +1,5 @@
-// Three look-ups of four edges for two patches x 128 channels: the eight instructions a vector of avx2_lookup.hpp, weights
-// unpacked in the first-level cache.
+// Three look-ups of four edges for two patches x 128 channels: the eight instructions a vector of avx2_lookup.hpp,
+// weights unpacked in the first-level cache.
 #include <immintrin.h>
 
 #include "kernels/roofline.hpp"

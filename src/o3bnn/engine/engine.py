@@ -38,10 +38,10 @@ class Engine:
 
     network: what to run. threads: how many CPU threads share the images of a call (or one image, where it is large and
     there are fewer images than threads); by default one for each CPU that this process may use. pruning: `off`
-    evaluates every edge; `on` prunes every stage, by the instruction set's own pooling kernel where it has one for the
-    stage and otherwise neuron by neuron, some edge words at a time, until each is decided; `auto` does what `plan` says
-    and without a plan evaluates every edge. plan: what `o3bnn.engine.plan_engine` found to be fastest, or a `StagePlan`
-    for each stage. All give the same bits.
+    evaluates every edge; `on` prunes every stage, by what the instruction set offers for it (a pooling kernel, else
+    tiles that stop once all their neurons are decided, else neuron by neuron, some edge words at a time); `auto` does
+    what `plan` says and without a plan evaluates every edge. plan: what `o3bnn.engine.plan_engine` found to be fastest,
+    or a `StagePlan` for each stage. All give the same bits.
 
     Images are uint8 [n, height, width, channels] as the network's input says ([n, height, width] will do for one
     channel), contiguous or not; n = 0 is fine. Every method raises `InputError` for anything else. The instruction set
@@ -152,8 +152,7 @@ class Engine:
         """Edges that pruning evaluates and saves on these images, per stage and cause; see `o3bnn.model.edges`.
 
         word: edges that are evaluated at once, 1..2^20. bounds: `simple` or `sharp`. Counts follow the rules alone:
-        they do not depend on how this engine runs. With `O3BNN_ISA=scalar`, `profile(word=64)` is what `pruning="on"`
-        spends.
+        they do not depend on how this engine runs. At 64 they are what the portable kernels of method `words` spend.
         """
         images = self.check_images(images)
         word = check_word(word, bounds)

@@ -42,12 +42,21 @@ def offered_methods(network: Network, isa: str) -> list[list[str]]:
 def default_plan(network: Network, isa: str, pruning: str) -> list[StagePlan]:
     """How the stages run without a plan; pruning: `auto`, `on` or `off`.
 
-    `on` takes the pooling kernel where there is one, and else the walk neuron by neuron. `auto` is dense: whether
-    pruning pays depends on the model, the images and the processor, which `o3bnn.engine.planner` measures.
+    `on` takes the pooling kernel where there is one, else tiles that may stop after half and two thirds of a patch,
+    else the walk neuron by neuron. `auto` is dense: whether pruning pays depends on the model, the images and the
+    processor, which `o3bnn.engine.planner` measures.
     """
     if pruning != "on":
         return [StagePlan()] * len(network.stages)
-    return [StagePlan("pooling" if "pooling" in methods else "words") for methods in offered_methods(network, isa)]
+    return [_pruned(*pair) for pair in zip(network.stages, offered_methods(network, isa), strict=True)]
+
+
+def _pruned(stage: Stage, methods: Sequence[str]) -> StagePlan:
+    if "pooling" in methods:
+        return StagePlan("pooling")
+    words = packing.word_count(stage.geometry.full_fan_in)
+    checks = tuple(sorted({words // 2, words * 2 // 3} - {0}))
+    return StagePlan("threshold", checks) if "threshold" in methods and checks else StagePlan("words")
 
 
 def _add_stage(plan: _native.Plan, stage: Stage, how: StagePlan, magnitude: int) -> None:
