@@ -32,7 +32,16 @@ class _Binarize(torch.autograd.Function):
         if not math.isinf(clip):
             ctx.save_for_backward(x)
             ctx.limit = _step_above(clip, x.dtype)
-        return torch.copysign(torch.ones((), dtype=x.dtype, device=x.device), x + 0.0)
+        one = torch.ones((), dtype=x.dtype, device=x.device)
+        if torch.compiler.is_exporting():  # as `symbolic`
+            return torch.where(x >= 0, one, -one)
+        return torch.copysign(one, x + 0.0)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, clip: float) -> Any:
+        """For torch.onnx, which has no `copysign`."""
+        zero, one, minus_one = (g.op("Constant", value_t=torch.tensor(value)) for value in (0.0, 1.0, -1.0))
+        return g.op("Where", g.op("GreaterOrEqual", x, zero), one, minus_one)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:

@@ -75,7 +75,7 @@ class BinaryTraining(LightningModule):
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
         norms = [p for m in self.net.modules() if isinstance(m, _BatchNorm) for p in m.parameters(recurse=False)]
         known = set(norms)
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in self.net.parameters() if p not in known]},
             {"params": norms, "lr": settings.lr * settings.norm_rate},
         ]
