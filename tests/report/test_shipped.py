@@ -19,7 +19,7 @@ from tests.data import layouts
 
 ROOT = Path(__file__).parents[2]
 SETS = pytest.mark.parametrize("shipped_set", [CIFAR10, MNIST], ids=lambda shipped_set: shipped_set.title)
-PRESENT = [MNIST] if shipped.DEFAULT == MNIST else [CIFAR10, MNIST]
+PRESENT = [CIFAR10, MNIST]
 FIRST_LABELS = {
     CIFAR10: [3, 8, 8, 0, 6, 6, 1, 6, 3, 1, 0, 9, 5, 7, 9, 8],
     MNIST: [7, 2, 1, 0, 4, 1, 4, 9, 5, 9, 0, 6, 9, 0, 1, 5],
