@@ -49,11 +49,20 @@ def test_every_method_that_is_offered_runs_under_its_name(isa):
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_pruning_prefers_the_pooling_kernel(isa):
+def test_pruning_everywhere_prefers_kernels_to_the_walk(isa):
     first, second = default_plan(NETWORK, isa, "on")
-    assert first.method == "words"
+    assert first == StagePlan("dense")  # integers
     assert second.method == ("pooling" if "pooling" in offered_methods(NETWORK, isa)[1] else "words")
     assert default_plan(NETWORK, isa, "off") == [StagePlan("dense")] * 2
+    network = networks.build(networks.AWKWARD["many words"])
+    for stage, methods, how in zip(
+        network.stages, offered_methods(network, isa), default_plan(network, isa, "on"), strict=True
+    ):
+        words = -(-stage.geometry.full_fan_in // 64)
+        if stage.integer_input or "pooling" in methods:
+            continue
+        looks = "threshold" in methods and words > 1
+        assert how == (StagePlan("threshold", (words // 2, words * 2 // 3)) if looks else StagePlan("words"))
 
 
 def test_a_method_that_is_not_offered_is_refused():

@@ -38,10 +38,10 @@ class Engine:
 
     network: what to run. threads: how many CPU threads share the images of a call (or one image, where it is large and
     there are fewer images than threads); by default one for each CPU that this process may use. pruning: `off`
-    evaluates every edge; `on` prunes every stage, by what the instruction set offers for it (a pooling kernel, else
-    tiles that stop once all their neurons are decided, else neuron by neuron, some edge words at a time); `auto` does
-    what `plan` says and without a plan evaluates every edge. plan: what `o3bnn.engine.plan_engine` found to be fastest,
-    or a `StagePlan` for each stage. All give the same bits.
+    evaluates every edge; `on` prunes every stage that reads bits, by what the instruction set offers for it (a pooling
+    kernel, else tiles that stop once all their neurons are decided, else neuron by neuron, some edge words at a time);
+    `auto` does what `plan` says and without a plan evaluates every edge. plan: what `o3bnn.engine.plan_engine` found to
+    be fastest, or a `StagePlan` for each stage. All give the same bits.
 
     Images are uint8 [n, height, width, channels] as the network's input says ([n, height, width] will do for one
     channel), contiguous or not; n = 0 is fine. Every method raises `InputError` for anything else. The instruction set

@@ -43,8 +43,9 @@ def default_plan(network: Network, isa: str, pruning: str) -> list[StagePlan]:
     """How the stages run without a plan; pruning: `auto`, `on` or `off`.
 
     `on` takes the pooling kernel where there is one, else tiles that may stop after half and two thirds of a patch,
-    else the walk neuron by neuron. `auto` is dense: whether pruning pays depends on the model, the images and the
-    processor, which `o3bnn.engine.planner` measures.
+    else the walk neuron by neuron; but a stage of integers stays dense, as that walk is all there is for it. `auto` is
+    dense: whether pruning pays depends on the model, the images and the processor, which `o3bnn.engine.planner`
+    measures.
     """
     if pruning != "on":
         return [StagePlan()] * len(network.stages)
@@ -52,6 +53,8 @@ def default_plan(network: Network, isa: str, pruning: str) -> list[StagePlan]:
 
 
 def _pruned(stage: Stage, methods: Sequence[str]) -> StagePlan:
+    if stage.integer_input:
+        return StagePlan()
     if "pooling" in methods:
         return StagePlan("pooling")
     words = packing.word_count(stage.geometry.full_fan_in)
