@@ -10,6 +10,7 @@ Needs its own environment, since Brevitas pins other versions than o3bnn:
 import argparse
 from pathlib import Path
 
+import onnx
 import torch
 from brevitas.export import export_qonnx
 from brevitas.inject.enum import ScalingImplType
@@ -93,6 +94,16 @@ class Scaled(nn.Module):
         return self.features(2.0 * x - 1.0 if self.signed else x)
 
 
+def drop_stack_traces(path: Path) -> None:
+    """Newer exporters note for every node which lines of code made it, with the paths of the exporting machine."""
+    model = onnx.load(path)
+    for node in model.graph.node:
+        kept = [entry for entry in node.metadata_props if not entry.key.endswith("stack_trace")]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
+    onnx.save(model, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -122,6 +133,7 @@ def main() -> None:
         path = folder / f"brevitas_{name}.onnx"
         try:
             export_qonnx(randomize(model, seed), args=image, export_path=str(path), **options)
+            drop_stack_traces(path)
             print(f"{path}: {path.stat().st_size} octets")
         except Exception as error:  # one form that this version cannot export must not hide the others
             print(f"{path}: not exported: {type(error).__name__}: {error}")
