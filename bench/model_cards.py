@@ -40,7 +40,8 @@ def card(name: str, path: Path, rows: Sequence[Row]) -> str:
         "Written by `python bench/model_cards.py` from the model file and `results/models.csv`; changes belong there.",
         _table(("", ""), [(key, value) for key, value in _facts(network, octets, path.name).items()]),
         "## How it was made",
-        f"`python bench/train_models.py {name}` trained and compiled it. What the file says of its origin:",
+        f"By the recipe `{name}` of `bench/train_models.py` ([training.md](../training.md) says how the shipped runs "
+        "were made). What the file says of its origin:",
         _table(("key", "value"), sorted(network.metadata.items())),
         "## Accuracy",
         _table(("path", "images", "accuracy"), [_accuracy(rows[0])]),
