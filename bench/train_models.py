@@ -32,18 +32,28 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model: its network and how it is trained. stored: see `--stored-size` of `o3bnn train`."""
+    """A model: its network and how it is trained. stored: see `--stored-size` of `o3bnn train`.
+
+    start: the recipe whose result it starts from. teacher: the one whose result it learns from. Both are trained first.
+    """
 
     network: str
     settings: TrainSettings
     options: dict[str, Any] = field(default_factory=dict)
     stored: tuple[int, int, int] | None = None
+    start: str | None = None
+    teacher: str | None = None
 
 
 CIFAR = TrainSettings(epochs=30, shift=3, flip=True, seed=1)
+TUNED = replace(CIFAR, epochs=40, lr=2e-3, distill=0.7, seed=2)
 IMAGENET = TrainSettings(epochs=60, batch=256, lr=2e-3, shift=8, flip=True, seed=1)
 RECIPES = {
-    "cnv_plain": Recipe("cnv", CIFAR),
+    "cnv_teacher": Recipe("cnv", replace(CIFAR, epochs=12), options={"real_valued": True}),
+    "cnv_start": Recipe("cnv", CIFAR),
+    "cnv_plain": Recipe(
+        "cnv", replace(CIFAR, epochs=40, lr=2e-3, distill=0.7, seed=2), start="cnv_start", teacher="cnv_teacher"
+    ),
     "vgg_like_plain": Recipe("vgg_like", replace(CIFAR, epochs=120)),
     "vgg_like_half_plain": Recipe("vgg_like", CIFAR, options={"width": 0.5}),
     "alexnet_plain": Recipe("alexnet", IMAGENET, stored=(64, 64, 3)),
@@ -59,7 +69,9 @@ def _pruned(recipe: Recipe) -> Recipe:
     return replace(recipe, settings=settings)
 
 
-RECIPES |= {name.replace("plain", "pruned"): _pruned(recipe) for name, recipe in list(RECIPES.items())}
+RECIPES |= {
+    name.replace("plain", "pruned"): _pruned(recipe) for name, recipe in RECIPES.items() if name.endswith("_plain")
+}
 
 
 def datasets(recipe: Recipe, spec: str, limit: int | None) -> tuple[Dataset, Dataset]:
@@ -87,9 +99,13 @@ def fit(name: str, recipe: Recipe, arguments: argparse.Namespace) -> None:
     training, test = datasets(recipe, arguments.data, arguments.limit)
     options = {"classes": len(training.class_names), **recipe.options}
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    start, teacher = (
+        None if source is None else load_checkpoint(arguments.out / source / LAST)[0]
+        for source in (recipe.start, recipe.teacher)
+    )
     settings = recipe.settings if arguments.epochs is None else replace(recipe.settings, epochs=arguments.epochs)
     torch.manual_seed(settings.seed)
-    net = build(recipe.network, **options)
+    net = build(recipe.network, **options) if start is None else start.train()
 
     def evaluate(module: nn.Sequential) -> Row:
         found: Row = {"accuracy": correct_in_torch(module, test, device) / len(test)}
@@ -106,11 +122,21 @@ def fit(name: str, recipe: Recipe, arguments: argparse.Namespace) -> None:
         image=test.shape,
         class_names=training.class_names,
         data=arguments.data.partition(":")[0],
+        start=recipe.start or "",
         evaluate=evaluate,
         on_epoch=show,
     )
     devices = 1 if arguments.accelerator == "cpu" else "auto"
-    train(net, training.load(), settings, run, resume=True, accelerator=arguments.accelerator, devices=devices)
+    train(
+        net,
+        training.load(),
+        settings,
+        run,
+        resume=True,
+        teacher=teacher,
+        accelerator=arguments.accelerator,
+        devices=devices,
+    )
 
 
 def compile_run(name: str, out: Path) -> Path:

@@ -24,7 +24,10 @@ class BinaryTraining(LightningModule):
         self.net = net
         self.settings = settings
         self.batches = batches
-        self._teacher = [] if teacher is None else [teacher.eval().requires_grad_(False)]  # a list: not a submodule
+        self._teacher: list[nn.Module] = []  # a list: not a submodule
+        if teacher is not None:
+            teacher = teacher.eval().requires_grad_(False)
+            self._teacher.append(teacher.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         self.regularizer: PruningRegularizer | None = None
         if settings.lambda_pool or settings.lambda_threshold:
             self.regularizer = PruningRegularizer(
