@@ -26,7 +26,7 @@ from o3bnn.train.session import LAST, Run, train
 from o3bnn.train.settings import TrainSettings
 from provenance import RESULTS, provenance
 
-SETTINGS = ((0.0, 0.0), (0.0, 1.0), (0.0, 0.3), (0.0, 3.0), (1.0, 0.0), (0.3, 0.0), (1.0, 1.0), (3.0, 0.0))
+SETTINGS = ((0.0, 0.0), (0.0, 1.0), (0.0, 0.3), (0.0, 3.0), (1.0, 0.0), (0.3, 0.0), (1.0, 1.0))
 MEASURES = ((1, "simple"), (64, "simple"), (64, "sharp"), (16, "sharp"))
 BASE = TrainSettings(lr=1.5e-3, norm_rate=5, shift=3, flip=True, warmup=0.5, seed=1)
 PLOT = Path(__file__).parent.parent / "docs" / "tradeoff.svg"
