@@ -46,12 +46,12 @@ class Recipe:
 
 
 CIFAR = TrainSettings(epochs=30, shift=3, flip=True, seed=1)
-TUNED = replace(CIFAR, epochs=30, lr=2e-3, distill=0.7, seed=2)
+DISTILLED = replace(CIFAR, lr=2e-3, distill=0.7, seed=2)
 IMAGENET = TrainSettings(epochs=60, batch=256, lr=2e-3, shift=8, flip=True, seed=1)
 RECIPES = {
+    "cnv_plain": Recipe("cnv", CIFAR),
     "cnv_teacher": Recipe("cnv", replace(CIFAR, epochs=12), options={"real_valued": True}),
-    "cnv_start": Recipe("cnv", CIFAR),
-    "cnv_plain": Recipe("cnv", TUNED, start="cnv_start", teacher="cnv_teacher"),
+    "cnv_distilled_plain": Recipe("cnv", DISTILLED, start="cnv_plain", teacher="cnv_teacher"),
     "vgg_like_plain": Recipe("vgg_like", replace(CIFAR, epochs=120)),
     "vgg_like_half_plain": Recipe("vgg_like", CIFAR, options={"width": 0.5}),
     "alexnet_plain": Recipe("alexnet", IMAGENET, stored=(64, 64, 3)),

@@ -226,8 +226,8 @@ int Layer::column_words(int window, int column) const {
     if (aligned()) {
         const int first = row * plan_.stride.rows - plan_.top;
         const int size = (plan_.pool.rows - 1) * plan_.stride.rows + plan_.kernel.rows;
-        const int rows = std::min(first + size, plan_.in_rows) - std::max(first, 0);
-        return std::max(rows, 0) * (plan_.in_channels / config_.word) * plan_.planes;
+        const int rows = std::max(std::min(first + size, plan_.in_rows) - std::max(first, 0), 0);
+        return (rows * plan_.in_channels * plan_.planes + config_.word - 1) / config_.word;
     }
     int words = 0;
     for (int y = row; y < row + plan_.pool.rows; ++y) words += this->words(border(y, column)) * plan_.groups;

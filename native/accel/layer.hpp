@@ -120,7 +120,8 @@ class Layer {
     Bounds sharp_bounds(const Word* x, const Word* w, int border, Scratch& scratch) const;
     Span input_columns(int window) const;
     int column_words(int window, int column) const;
-    bool aligned() const { return (plan_.in_channels / plan_.groups) % config_.word == 0; }
+    /// T18: whether patches are kept as pixels, in half words.
+    bool aligned() const { return 2 * (plan_.in_channels / plan_.groups) % config_.word == 0; }
 
     StagePlan plan_;
     Config config_;

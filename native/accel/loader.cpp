@@ -80,6 +80,8 @@ bool Loader::begin(Group& g, Cycle now) {
     if (w == g.windows.size()) {
         const int held = g.oldest < next ? g.end[w - 1] - g.begin[static_cast<std::size_t>(g.oldest)] : 0;
         const int words = state_.streams_operand() ? 0 : state_.layer.patch_words(state_.next_window);
+        const bool last_round = state_.layer.plan().windows() - state_.next_window < state_.plan.groups;
+        if (last_round && next > g.oldest + 1) return false;
         if (held + words > state_.config.slot_words || !neuron_map_has_room(state_)) return false;
         take_strip(state_, g);
         if (state_.next_window == state_.layer.plan().windows()) state_.wake_all(now);

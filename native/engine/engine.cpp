@@ -237,9 +237,21 @@ void Engine::forward(const std::uint8_t* image, Scratch& scratch, const Trace& t
     if (!trace.sums) return;
     Word* flat = room(scratch.flat, word_count(features_));
     flatten_bits(shape, operand.bits, flat);
-    output_->sums(flat, output_rows_.data(), word_count(features_), static_cast<std::int32_t>(features_), classes_,
-                  trace.sums);
+    output(flat, scratch, trace);
     lap(stages_.size());
+}
+
+void Engine::output(const Word* features, Scratch& scratch, const Trace& trace) const {
+    const std::size_t words = word_count(features_), parts = trace.team ? std::min(threads_, classes_) : 1;
+    const auto part = [&](std::size_t i, Scratch&) {
+        const std::size_t begin = i * classes_ / parts, end = (i + 1) * classes_ / parts;
+        output_->sums(features, output_rows_.data() + begin * words, words, static_cast<std::int32_t>(features_),
+                      end - begin, trace.sums + begin);
+    };
+    if (trace.team)
+        trace.team->phase(parts, part, scratch);
+    else
+        part(0, scratch);
 }
 
 /// The image as bits, integers or octets. Bits go where the first stage's operand lies (its result goes to maps[0]).

@@ -57,6 +57,7 @@ class Engine {
     void forward(const std::uint8_t* image, Scratch& scratch, const Trace& trace) const;
     Operand encode(const std::uint8_t* image, Scratch& scratch, const Trace& trace) const;
     void run_stage(std::size_t index, const Operand& operand, Word* out, Scratch& scratch, const Trace& trace) const;
+    void output(const Word* features, Scratch& scratch, const Trace& trace) const;
 
     Shape image_;
     std::int16_t table_[256];

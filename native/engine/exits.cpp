@@ -1,5 +1,7 @@
 #include "engine/exits.hpp"
 
+#include <algorithm>
+
 #include "engine/stage.hpp"
 #include "kernels/popcount.hpp"
 
@@ -18,8 +20,12 @@ ExitForm::ExitForm(const Stage& stage, const std::vector<std::size_t>& checks, s
             for (std::size_t channel = 0; channel < stage.conv.channels; ++channel) {
                 const std::size_t group = channel / stage.group_outputs, lane = channel % stage.group_outputs;
                 std::int32_t& absent = absent_[((c * groups_ + group) * checks.size() + i) * stride + lane];
-                for (std::size_t word = checks[i]; word < stage.dense_words(c).end; ++word)
-                    absent += popcount(stage.rows[channel * stage.words + word] & ~stage.exists(c)[word]);
+                const WordRuns& runs = *stage.runs(c);
+                for (std::size_t run = 0; run < runs.count; ++run) {
+                    const auto [begin, end] = runs.first[run];
+                    for (std::size_t word = std::max(checks[i], begin); word < end; ++word)
+                        absent += popcount(stage.rows[channel * stage.words + word] & ~stage.exists(c)[word]);
+                }
             }
         }
     }

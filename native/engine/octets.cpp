@@ -1,6 +1,7 @@
 #include "engine/octets.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <numeric>
 
@@ -48,6 +49,7 @@ bool OctetForm::read_table(const std::int16_t* table) {
     if (*greatest - least_ > kGreatest * step_) return false;
     for (std::size_t pixel = 0; pixel < 256; ++pixel)
         octets_[pixel] = static_cast<std::uint8_t>((table[pixel] - least_) / step_);
+    identity_ = std::is_sorted(octets_, octets_ + 256, std::less_equal<>());
     return true;
 }
 
@@ -92,7 +94,10 @@ void OctetForm::encode(const std::uint8_t* image, std::uint8_t* map) const {
         }
         const std::uint8_t* pixels = image + (y - top_) * image_row_;
         std::fill_n(map, left, std::uint8_t{0});
-        for (std::size_t i = 0; i < inside; ++i) map[left + i] = octets_[pixels[i]];
+        if (identity_)
+            std::copy_n(pixels, inside, map + left);
+        else
+            std::transform(pixels, pixels + inside, map + left, [&](std::uint8_t pixel) { return octets_[pixel]; });
         std::fill(map + left + inside, map + row_, std::uint8_t{0});
     }
 }

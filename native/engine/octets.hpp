@@ -35,6 +35,10 @@ class OctetForm {
         }
     }
 
+    const std::uint8_t* map_row(const std::uint8_t* map, std::size_t row) const { return map + row * row_; }
+    std::size_t run() const { return run_; }      ///< octets of a kernel row
+    std::size_t right() const { return right_; }  ///< octets from one position to the next
+
     const std::int8_t* blocks() const { return blocks_.data(); }
     const std::int32_t* limits(std::size_t border_class) const {
         return limits_.data() + border_class * padded_outputs_;
@@ -50,6 +54,7 @@ class OctetForm {
 
     std::int32_t step_ = 1, least_ = 0;
     std::uint8_t octets_[256] = {};
+    bool identity_ = false;  ///< whether octets_[p] == p
     std::size_t row_, height_;  ///< of the map: octets of a row, rows
     std::size_t kernel_rows_, run_, down_, right_;
     std::size_t top_, left_, image_rows_, image_row_;

@@ -40,10 +40,22 @@ void for_each_run(const Stage& stage, std::size_t y, std::size_t x, Copy copy) {
 }
 
 /// Some words, without the cost of a library call: a kernel row is short.
-void copy_words(const Word* source, std::size_t count, Word* target) {
+void copy_words(const void* words, std::size_t count, Word* target) {
+    const auto* source = static_cast<const char*>(words);
     std::size_t i = 0;
-    for (; i + 2 <= count; i += 2) std::memcpy(target + i, source + i, 2 * sizeof *source);
-    if (i < count) target[i] = source[i];
+    for (; i + 2 <= count; i += 2) std::memcpy(target + i, source + i * sizeof *target, 2 * sizeof *target);
+    if (i < count) std::memcpy(target + i, source + i * sizeof *target, sizeof *target);
+}
+
+/// Some octets, likewise.
+void copy_octets(const char* source, std::size_t count, char* target) {
+    constexpr std::size_t kChunk = 8;
+    if (count < kChunk) {
+        for (std::size_t i = 0; i < count; ++i) target[i] = source[i];
+        return;
+    }
+    for (std::size_t i = 0; i + kChunk < count; i += kChunk) std::memcpy(target + i, source + i, kChunk);
+    std::memcpy(target + count - kChunk, source + count - kChunk, kChunk);
 }
 
 /// A few integers, likewise.
@@ -96,34 +108,50 @@ void gather_bits(const Stage& stage, const Word* map, std::size_t y, std::size_t
 }
 
 PaddedMap::PaddedMap(const Stage& stage)
-    : row(stage.padded_width() * stage.in.pixel_words()),
+    : row(stage.padded_width() * stage.in.channels / 8),
       height(stage.padded_height()) {}
 
 bool PaddedMap::suits(const Stage& stage) {
-    return !stage.integer_input && stage.groups == 1 && stage.group_inputs % kWordBits == 0 && stage.padding_is_small();
+    return !stage.integer_input && stage.groups == 1 && stage.group_inputs % 8 == 0 && stage.padding_is_small();
 }
 
 void pad_bits(const Stage& stage, const Word* map, Word* padded) {
     const PaddedMap shape(stage);
-    const std::size_t pixel_words = stage.in.pixel_words();
-    const std::size_t left = std::min(stage.left * pixel_words, shape.row);
-    const std::size_t inside = std::min(stage.in.width * pixel_words, shape.row - left);
-    for (std::size_t y = 0; y < shape.height; ++y, padded += shape.row) {
+    const std::size_t pixel = stage.in.channels / 8, left = std::min(stage.left, stage.padded_width());
+    const std::size_t inside = std::min(stage.in.width, stage.padded_width() - left);
+    auto* row = reinterpret_cast<char*>(padded);
+    for (std::size_t y = 0; y < shape.height; ++y, row += shape.row) {
         if (y < stage.top || y - stage.top >= stage.in.height) {
-            std::fill_n(padded, shape.row, Word{0});
+            std::fill_n(row, shape.row, char{0});
             continue;
         }
-        std::fill_n(padded, left, Word{0});
-        std::copy_n(map + (y - stage.top) * stage.in.width * pixel_words, inside, padded + left);
-        std::fill(padded + left + inside, padded + shape.row, Word{0});
+        std::fill_n(row, left * pixel, char{0});
+        const Word* source = map + (y - stage.top) * stage.in.width * stage.in.pixel_words();
+        char* out = row + left * pixel;
+        if (stage.in.channels % kWordBits == 0) {
+            std::memcpy(out, source, inside * pixel);
+        } else {
+            for (std::size_t x = 0; x < inside; ++x)
+                std::memcpy(out + x * pixel, source + x * stage.in.pixel_words(), pixel);
+        }
+        std::fill(out + inside * pixel, row + shape.row, char{0});
     }
 }
 
 void gather_padded(const Stage& stage, const Word* padded, std::size_t y, std::size_t x, Word* patch) {
-    const std::size_t pixel_words = stage.in.pixel_words(), row = stage.padded_width() * pixel_words;
-    const std::size_t run = stage.kernel.columns * pixel_words;
-    const Word* source = padded + y * stage.stride.rows * row + x * stage.stride.columns * pixel_words;
-    for (std::size_t ky = 0; ky < stage.kernel.rows; ++ky, source += row, patch += run) copy_words(source, run, patch);
+    const std::size_t pixel = stage.in.channels / 8, row = stage.padded_width() * pixel;
+    const std::size_t run = stage.kernel.columns * pixel;
+    const std::size_t start = y * stage.stride.rows * row + x * stage.stride.columns * pixel;
+    const char* source = reinterpret_cast<const char*>(padded) + start;
+    if (run % sizeof(Word) == 0) {
+        for (std::size_t ky = 0; ky < stage.kernel.rows; ++ky, source += row, patch += run / sizeof(Word))
+            copy_words(source, run / sizeof(Word), patch);
+        return;
+    }
+    patch[stage.words - 1] = 0;  // beyond the last edge
+    auto* target = reinterpret_cast<char*>(patch);
+    for (std::size_t ky = 0; ky < stage.kernel.rows; ++ky, source += row, target += run)
+        copy_octets(source, run, target);
 }
 
 void gather_integers(const Stage& stage, const std::int16_t* map, std::size_t y, std::size_t x, std::size_t group,

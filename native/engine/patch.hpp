@@ -14,12 +14,13 @@ void flatten_bits(const Shape& shape, const Word* map, Word* flat);
 /// One group's patch of bits [stage.words], zero where an edge does not exist.
 void gather_bits(const Stage& stage, const Word* map, std::size_t y, std::size_t x, std::size_t group, Word* patch);
 
-/// The part of a padded map that a stage reads, for stages whose pixels are whole words and that have one group.
+/// The part of a padded map that a stage reads, for stages whose pixels are whole octets and that have one group.
+/// Pixels lie side by side, without the padding to whole words.
 struct PaddedMap {
-    std::size_t row, height;  ///< words of a row, rows
+    std::size_t row, height;  ///< octets of a row, rows
 
     explicit PaddedMap(const Stage& stage);
-    std::size_t words() const { return row * height; }
+    std::size_t words() const { return (row * height + sizeof(Word) - 1) / sizeof(Word); }
 
     /// Whether a stage is to be run on one: its patches are then copied without a look at the border.
     static bool suits(const Stage& stage);

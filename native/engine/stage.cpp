@@ -1,6 +1,7 @@
 #include "engine/stage.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <stdexcept>
 
 #include "kernels/popcount.hpp"
@@ -48,10 +49,12 @@ Stage::Stage(const StageSpec& spec, const Isa& isa, const std::int16_t* table)
         rows = spec.weights;
     if (method == Method::words) return;
     if (integer_input) octets = OctetForm::of(*this, table);
+    if (octets) tables = TableForm::of(*this, *octets);
+    if (tables) kernel_name = std::string("conv_int_tables_") + isa.name;
     if (octets) return;
     interleave();
     if (integer_input) return;
-    derive_dense_words();
+    derive_runs();
     derive_limits();
     if (method == Method::pooling) derive_pool_rows();
     if (method == Method::threshold) exits.emplace(*this, spec.checks, padded_outputs_);
@@ -142,30 +145,72 @@ void Stage::interleave() {
     }
 }
 
-/// The words that a dense kernel evaluates in each border class: those of the kernel rows inside the map. Columns
-/// outside are left in, so that all positions of a row take the same words.
-void Stage::derive_dense_words() {
-    dense_words_.resize(first_words_.size());
-    for (std::size_t y = 0; y < conv.height; ++y) {
-        const std::size_t start = y * stride.rows;
-        const std::size_t low = std::min(kernel.rows, top > start ? top - start : 0);
-        const std::size_t inside = in.height + top > start ? in.height + top - start : 0;
-        const std::size_t high = std::max(low, std::min(kernel.rows, inside));
-        const std::size_t row_edges = kernel.columns * group_inputs;
-        const WordRange range{low * row_edges / kWordBits,
-                              low < high ? word_count(high * row_edges) : low * row_edges / kWordBits};
-        for (std::size_t x = 0; x < conv.width; ++x) dense_words_[border_class(y * conv.width + x)] = range;
+/// From the first kernel row of which an edge exists to the last: the same for all positions of a row.
+std::vector<WordRange> Stage::kernel_rows_run(std::size_t c) const {
+    const std::size_t row = kernel.columns * group_inputs;
+    const auto some = [&](std::size_t word) { return exists(c)[word] != 0; };
+    std::size_t first = 0, last = words;
+    while (first < words && !some(first)) ++first;
+    if (first == words) return {};
+    while (!some(last - 1)) --last;
+    const auto begin = first * kWordBits + static_cast<std::size_t>(std::countr_zero(exists(c)[first]));
+    const auto end = last * kWordBits - static_cast<std::size_t>(std::countl_zero(exists(c)[last - 1]));
+    return {{begin / row * row / kWordBits, word_count(round_up(end, row))}};
+}
+
+/// The words of a border class in which an edge exists; for a pooling kernel in whole steps, one at least.
+std::vector<WordRange> Stage::class_runs(std::size_t c) const {
+    if (!binary->mixes_runs && method == Method::pooling) return {{0, words}};
+    if (!binary->mixes_runs) return kernel_rows_run(c);
+    const std::size_t step = method == Method::pooling ? kRowStep : 1;
+    std::vector<WordRange> found;
+    for (std::size_t begin = 0; begin < words; begin += step) {
+        const std::size_t end = std::min(begin + step, words);
+        if (std::none_of(exists(c) + begin, exists(c) + end, [](Word word) { return word != 0; })) continue;
+        if (!found.empty() && found.back().end == begin)
+            found.back().end = end;
+        else
+            found.push_back({begin, end});
+    }
+    if (found.empty() && method == Method::pooling) found.push_back({0, std::min(step, words)});
+    return found;
+}
+
+void Stage::derive_runs() {
+    for (std::size_t c = 0; c < border_classes(); ++c) {
+        const std::vector<WordRange> found = class_runs(c);
+        const auto known = std::find(run_lists_.begin(), run_lists_.end(), found);
+        class_runs_.push_back(static_cast<std::size_t>(known - run_lists_.begin()));
+        if (known == run_lists_.end()) run_lists_.push_back(found);
+    }
+    for (const std::vector<WordRange>& list : run_lists_) runs_.push_back({list.data(), list.size()});
+    derive_bands();
+}
+
+void Stage::derive_bands() {
+    const auto differ = [&](std::size_t x) {
+        for (std::size_t y = 0; y < conv.height; ++y) {
+            if (runs(border_class(y * conv.width + x)) != runs(border_class(y * conv.width + x - 1))) return true;
+        }
+        return false;
+    };
+    bands_ = {{0, 1}};
+    for (std::size_t x = 1; x < conv.width; ++x) {
+        if (differ(x)) bands_.push_back({x, x});
+        bands_.back().end = x + 1;
     }
 }
 
 /// A patch holds zeros where edges do not exist, so there a weight of one is a mismatch that does not count:
 ///     m = K - (popcount(patch ^ row) - absent ones of the row) >= t   iff   popcount(patch ^ row) <= K + absent - t
-/// over the words of the dense range.
-std::int32_t Stage::limit(std::size_t c, std::size_t channel, WordRange range) const {
+/// over the words that are evaluated.
+std::int32_t Stage::limit(std::size_t c, std::size_t channel) const {
     std::int32_t absent = 0;
     if (static_cast<std::size_t>(fan_in(c)) < full_fan_in) {
-        for (std::size_t word = range.begin; word < range.end; ++word)
-            absent += popcount(rows[channel * words + word] & ~exists(c)[word]);
+        for (const auto& [begin, end] : run_lists_[class_runs_[c]]) {
+            for (std::size_t word = begin; word < end; ++word)
+                absent += popcount(rows[channel * words + word] & ~exists(c)[word]);
+        }
     }
     return fan_in(c) + absent - thresholds(c)[channel];
 }
@@ -174,7 +219,7 @@ void Stage::derive_limits() {
     limits_.assign(first_words_.size() * groups * padded_outputs_, -1);
     for (std::size_t c = 0; c < first_words_.size(); ++c) {
         for (std::size_t channel = 0; channel < conv.channels; ++channel)
-            limits_[c * groups * padded_outputs_ + slot(channel)] = limit(c, channel, dense_words(c));
+            limits_[c * groups * padded_outputs_ + slot(channel)] = limit(c, channel);
     }
 }
 
@@ -186,7 +231,7 @@ void Stage::derive_pool_rows() {
     row_limits_.assign(first_words_.size() * padded, -1);
     for (std::size_t c = 0; c < first_words_.size(); ++c) {
         for (std::size_t channel = 0; channel < conv.channels; ++channel)
-            row_limits_[c * padded + channel] = limit(c, channel, {0, words});
+            row_limits_[c * padded + channel] = limit(c, channel);
     }
 }
 

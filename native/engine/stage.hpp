@@ -9,6 +9,7 @@
 #include "engine/exits.hpp"
 #include "engine/method.hpp"
 #include "engine/octets.hpp"
+#include "engine/tables.hpp"
 
 namespace o3bnn {
 
@@ -46,10 +47,9 @@ struct StageSpec {
     std::vector<Word> exists;              ///< [classes][words]
 };
 
-/// Words begin .. end - 1 of a patch.
-struct WordRange {
-    std::size_t begin = 0, end = 0;
-    bool operator==(const WordRange&) const = default;
+/// Columns begin .. end - 1 of a map.
+struct ColumnRange {
+    std::size_t begin, end;
 };
 
 class Stage {
@@ -83,6 +83,8 @@ class Stage {
     std::string kernel_name;
     /// Set iff the stage is to be run on octets.
     std::optional<OctetForm> octets;
+    /// Set iff it is to be run on octets by look-up.
+    std::optional<TableForm> tables;
     /// Set iff the method is Method::threshold.
     std::optional<ExitForm> exits;
 
@@ -105,7 +107,10 @@ class Stage {
     std::size_t border_class(std::size_t position) const { return static_cast<std::size_t>(class_map_[position]); }
     std::int32_t fan_in(std::size_t c) const { return seen_[(c + 1) * words - 1]; }
     std::size_t first_word(std::size_t c) const { return first_words_[c]; }
-    WordRange dense_words(std::size_t c) const { return dense_words_[c]; }
+    /// The words that a dense or pooling kernel evaluates in a border class: those with edges that exist.
+    const WordRuns* runs(std::size_t c) const { return &runs_[class_runs_[c]]; }
+    /// Columns begin .. end - 1 of neurons that have the same runs wherever they are in the same row.
+    const std::vector<ColumnRange>& bands() const { return bands_; }
     const Word* exists(std::size_t c) const { return exists_.data() + c * words; }
     const std::int32_t* seen(std::size_t c) const { return seen_.data() + c * words; }
     const std::int32_t* thresholds(std::size_t c) const { return thresholds_.data() + c * conv.channels; }
@@ -135,10 +140,13 @@ class Stage {
     void count_edges();
     void expand_signs(const StageSpec& spec);
     void interleave();
-    void derive_dense_words();
+    void derive_runs();
+    void derive_bands();
+    std::vector<WordRange> class_runs(std::size_t c) const;
+    std::vector<WordRange> kernel_rows_run(std::size_t c) const;
     void derive_limits();
     void derive_pool_rows();
-    std::int32_t limit(std::size_t c, std::size_t channel, WordRange range) const;
+    std::int32_t limit(std::size_t c, std::size_t channel) const;
     std::size_t slot(std::size_t channel) const {
         return channel / group_outputs * padded_outputs_ + channel % group_outputs;
     }
@@ -149,7 +157,10 @@ class Stage {
     AlignedVector<Word> blocks_, pool_rows_;
     AlignedVector<std::int16_t> sign_blocks_;
     std::vector<std::size_t> first_words_;
-    std::vector<WordRange> dense_words_;
+    std::vector<std::vector<WordRange>> run_lists_;  ///< the different ones
+    std::vector<WordRuns> runs_;                     ///< of each list
+    std::vector<std::size_t> class_runs_;            ///< [classes] which list
+    std::vector<ColumnRange> bands_;
     std::vector<std::int32_t> row_limits_;
 };
 

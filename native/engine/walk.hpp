@@ -20,7 +20,9 @@ struct Scratch {
     AlignedVector<Word> patches;
     std::vector<Word> maps[2];  ///< operand and result of the stage at hand, in turn
     std::vector<Word> flat, padded, group_fired, neurons, asked, fired, settled, visited;
-    std::vector<std::int32_t> workspace;
+    std::vector<std::int32_t> workspace, beyond;
+    AlignedVector<std::int16_t> tables;
+    std::vector<const std::int16_t*> table_rows;
 };
 
 /// The pruning kernels that a walk calls, and where they count.
@@ -51,6 +53,9 @@ void walk_dense(const Stage& stage, const Operand& operand, const Part& part, Wo
 /// part (before pooling) that some window reads, and the windows of a part. neurons: [stage.conv.words()].
 void walk_neurons(const Stage& stage, const Operand& operand, const Part& part, Word* neurons, Scratch& scratch);
 void pool_neurons(const Stage& stage, const Part& part, const Word* neurons, Word* out);
+
+/// walk_neurons for a stage with a TableForm; whole rows of neurons.
+void walk_tables(const Stage& stage, const Operand& operand, const Part& part, Word* neurons, Scratch& scratch);
 
 /// Windows in raster order; a window visits its neurons in raster order, for the channels that are not settled.
 void walk_pruning(const Stage& stage, const PruneKernels& kernels, const Operand& operand, Word* out, Scratch& scratch);

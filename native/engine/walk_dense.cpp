@@ -26,14 +26,10 @@ class DenseWalk {
     }
 
     void run() {
-        for (std::size_t y = part_.row; y < part_.rows_end; ++y) {
-            if (!stage_.reads_row(y)) continue;
-            start_row(y);
-            for (std::size_t x = 0; x < stage_.conv.width; ++x) {
-                if (!stage_.reads_column(x)) continue;
-                spots_[pending_++] = {y, x};
-                if (pending_ == tile_) flush();
-            }
+        if (stage_.integer_input) {
+            band({0, stage_.conv.width});
+        } else {
+            for (const ColumnRange& columns : stage_.bands()) band(columns);
         }
         flush();
     }
@@ -43,13 +39,23 @@ class DenseWalk {
         std::size_t y, x;
     };
 
-    /// Patches of one call share their range of words.
-    void start_row(std::size_t y) {
-        if (stage_.integer_input) return;
-        const WordRange range = stage_.dense_words(stage_.border_class(y * stage_.conv.width));
-        if (range == range_) return;
-        flush();
-        range_ = range;
+    /// Whether a position may be in the same call as those that are pending.
+    bool goes_with_last(std::size_t y, std::size_t x) const {
+        if (stage_.integer_input || stage_.binary->mixes_runs) return true;
+        const auto runs = [&](std::size_t at) { return stage_.runs(stage_.border_class(at)); };
+        return runs(y * stage_.conv.width + x) == runs(position(pending_ - 1));
+    }
+
+    void band(const ColumnRange& columns) {
+        for (std::size_t y = part_.row; y < part_.rows_end; ++y) {
+            if (!stage_.reads_row(y)) continue;
+            for (std::size_t x = columns.begin; x < columns.end; ++x) {
+                if (!stage_.reads_column(x)) continue;
+                if (pending_ > 0 && !goes_with_last(y, x)) flush();
+                spots_[pending_++] = {y, x};
+                if (pending_ == tile_) flush();
+            }
+        }
     }
 
     void flush() {
@@ -91,10 +97,11 @@ class DenseWalk {
                 gather_padded(stage_, operand_.padded, spots_[i].y, spots_[i].x, patch);
             else
                 gather_bits(stage_, operand_.bits, spots_[i].y, spots_[i].x, group, patch);
-            tiles[i] = {patch, stage_.limits(stage_.border_class(position(i)), group) + part_.channel, fired(i)};
+            const std::size_t c = stage_.border_class(position(i));
+            tiles[i] = {patch, stage_.limits(c, group) + part_.channel, fired(i), stage_.runs(c)};
         }
         const Word* blocks = stage_.group_blocks(group) + part_.channel * stage_.words;
-        const BinaryDenseTask task = {tiles, pending_, blocks, stage_.words, range_.begin, range_.end, channels()};
+        const BinaryDenseTask task = {tiles, pending_, blocks, stage_.words, channels()};
         if (stage_.method != Method::threshold) return stage_.binary->dense(task);
         ExitTile exits[kMaxTile];
         for (std::size_t i = 0; i < pending_; ++i)
@@ -143,13 +150,13 @@ class DenseWalk {
     std::uint8_t* octet_patches_ = nullptr;
     Word* group_fired_;
     Spot spots_[kMaxTile] = {};
-    WordRange range_;
     std::size_t pending_ = 0;
 };
 
 }  // namespace
 
 void walk_neurons(const Stage& stage, const Operand& operand, const Part& part, Word* neurons, Scratch& scratch) {
+    if (stage.tables && operand.octets) return walk_tables(stage, operand, part, neurons, scratch);
     DenseWalk(stage, operand, part, neurons, scratch).run();
 }
 

@@ -1,6 +1,7 @@
-// AVX2: stages of bits. Register tiles and listed neurons look mismatches up; neurons that are walked word by word use the
-// processor's popcount.
+// AVX2: stages of bits. Register tiles and listed neurons look mismatches up; neurons that are walked word by word use
+// the processor's popcount.
 #include "kernels/avx2_lookup.hpp"
+#include "kernels/neighbours.hpp"
 #include "kernels/pool_rows.hpp"
 #include "kernels/prune_popcnt.hpp"
 
@@ -35,6 +36,10 @@ struct Share {
     const BinaryDenseTask& task;
     Workspace& room;
     std::size_t first, channels;  ///< multiples of kLanes
+
+    const WordRuns& runs() const { return *task.tiles->runs; }  // all have the same
+    std::size_t begin() const { return runs().count ? runs().first[0].begin : 0; }
+    std::size_t end() const { return runs().count ? runs().first[runs().count - 1].end : 0; }
 
     /// Adds the mismatches of one span of words to the counts; not for the channels that are closed.
     void add_span(std::size_t word, std::size_t words, const ClosedChannels& closed) const {
@@ -103,13 +108,13 @@ struct Share {
     }
 
     void run() const {
-        const bool several = task.end - task.begin > kStretch;
+        const bool several = end() - begin() > kStretch;
         clear_counts();
-        for (std::size_t start = task.begin; start < task.end; start += kStretch) {
-            const std::size_t stop = least(start + kStretch, task.end);
+        for (std::size_t start = begin(); start < end(); start += kStretch) {
+            const std::size_t stop = least(start + kStretch, end());
             add_words(start, stop, {});
             if (!several) break;
-            add_to_totals(start == task.begin);
+            add_to_totals(start == begin());
             clear_counts();
         }
         for (std::size_t c = 0; c < channels; c += kLanes) write_bits(c, several);
@@ -119,11 +124,11 @@ struct Share {
     void run_with(const ExitChecks& checks) const {
         ClosedChannels closed;
         clear_counts();
-        std::size_t begin = task.begin;
+        std::size_t start = begin();
         for (std::size_t i = 0; i < checks.count; ++i) {
-            if (checks.words[i] <= begin || checks.words[i] >= task.end) continue;
-            add_words(begin, checks.words[i], closed);
-            begin = checks.words[i];
+            if (checks.words[i] <= start || checks.words[i] >= end()) continue;
+            add_words(start, checks.words[i], closed);
+            start = checks.words[i];
             for (std::size_t c = 0; c < channels; c += kLanes) {
                 if (closed.at(c) || !all_decided(c, checks, i)) continue;
                 add_absent(c, checks, i);
@@ -132,14 +137,19 @@ struct Share {
             }
             if (closed.all(channels)) return;
         }
-        add_words(begin, task.end, closed);
+        add_words(start, end(), closed);
         for (std::size_t c = 0; c < channels; c += kLanes) {
             if (!closed.at(c)) write_bits(c, false);
         }
     }
 
-    void add_words(std::size_t begin, std::size_t end, const ClosedChannels& closed) const {
-        for (std::size_t word = begin; word < end; word += kSpan) add_span(word, least(kSpan, end - word), closed);
+    /// Those of the runs between words `from` and `to`.
+    void add_words(std::size_t from, std::size_t to, const ClosedChannels& closed) const {
+        for (std::size_t run = 0; run < runs().count; ++run) {
+            const std::size_t first_word = most(runs().first[run].begin, from), stop = least(runs().first[run].end, to);
+            for (std::size_t word = first_word; word < stop; word += kSpan)
+                add_span(word, least(kSpan, stop - word), closed);
+        }
     }
 
     void write_bits(std::size_t c, bool totals) const {
@@ -182,25 +192,36 @@ struct Share {
     }
 };
 
+/// Calls run(share, index of its first tile) for shares whose tiles have the same runs.
 template <class Run>
 void for_each_share(const BinaryDenseTask& task, Run run) {
     for (std::size_t patch = 0; patch < task.count; ++patch) {
         for (std::size_t word = 0; word < words_of(task.channels); ++word) task.tiles[patch].fired[word] = 0;
     }
     Workspace room;
-    for (std::size_t first = 0; first < task.channels; first += kChannels) {
-        const std::size_t left = (task.channels - first + kLanes - 1) / kLanes * kLanes;
-        run(Share{task, room, first, least(kChannels, left)});
+    for (std::size_t tile = 0; tile < task.count;) {
+        BinaryDenseTask some = task;
+        some.tiles += tile;
+        some.count = neighbours(task, tile);
+        for (std::size_t first = 0; first < task.channels; first += kChannels) {
+            const std::size_t left = (task.channels - first + kLanes - 1) / kLanes * kLanes;
+            run(Share{some, room, first, least(kChannels, left)}, tile);
+        }
+        tile += some.count;
     }
 }
 
 void dense_bits(const BinaryDenseTask& task) {
-    for_each_share(task, [](const Share& share) { share.run(); });
+    for_each_share(task, [](const Share& share, std::size_t) { share.run(); });
 }
 
 void exit_bits(const BinaryDenseTask& task, const ExitChecks& checks) {
-    if (task.end - task.begin > kStretch) return dense_bits(task);  // rare: counts are then in two places
-    for_each_share(task, [&checks](const Share& share) { share.run_with(checks); });
+    if (task.words > kStretch) return dense_bits(task);  // rare: counts are then in two places
+    for_each_share(task, [&checks](const Share& share, std::size_t tile) {
+        ExitChecks some = checks;
+        some.tiles += tile;
+        share.run_with(some);
+    });
 }
 
 /// What PoolShare needs.
@@ -211,20 +232,22 @@ class Rows {
 
     static void dense(const BinaryDenseTask& task) { dense_bits(task); }
 
-    static PairMismatches mismatches(const Word* patch, const RowPair& rows, std::size_t words) {
+    static PairMismatches mismatches(const Word* patch, const RowPair& rows, const WordRuns& runs) {
         constexpr std::size_t kVector = 4, kFlush = 31 * kVector;  // words; 31 counts of at most 8 fit an octet
         __m256i first = _mm256_setzero_si256(), second = first;
-        for (std::size_t word = 0; word < words;) {
-            __m256i first_octets = _mm256_setzero_si256(), second_octets = first_octets;
-            for (const std::size_t stop = least(words, word + kFlush); word < stop; word += kVector) {
-                const __m256i x = load_words(patch + word);
-                first_octets =
-                    _mm256_add_epi8(first_octets, octet_ones(_mm256_xor_si256(x, load_words(rows.first + word))));
-                second_octets =
-                    _mm256_add_epi8(second_octets, octet_ones(_mm256_xor_si256(x, load_words(rows.second + word))));
+        for (std::size_t run = 0; run < runs.count; ++run) {
+            for (std::size_t word = runs.first[run].begin; word < runs.first[run].end;) {
+                __m256i first_octets = _mm256_setzero_si256(), second_octets = first_octets;
+                for (const std::size_t stop = least(runs.first[run].end, word + kFlush); word < stop; word += kVector) {
+                    const __m256i x = load_words(patch + word);
+                    first_octets =
+                        _mm256_add_epi8(first_octets, octet_ones(_mm256_xor_si256(x, load_words(rows.first + word))));
+                    second_octets =
+                        _mm256_add_epi8(second_octets, octet_ones(_mm256_xor_si256(x, load_words(rows.second + word))));
+                }
+                first = _mm256_add_epi64(first, _mm256_sad_epu8(first_octets, _mm256_setzero_si256()));
+                second = _mm256_add_epi64(second, _mm256_sad_epu8(second_octets, _mm256_setzero_si256()));
             }
-            first = _mm256_add_epi64(first, _mm256_sad_epu8(first_octets, _mm256_setzero_si256()));
-            second = _mm256_add_epi64(second, _mm256_sad_epu8(second_octets, _mm256_setzero_si256()));
         }
         const __m256i both =
             _mm256_add_epi64(_mm256_unpacklo_epi64(first, second), _mm256_unpackhi_epi64(first, second));

@@ -33,6 +33,7 @@ constexpr std::size_t kChannels = 256;  // channels whose counts are kept at a t
 constexpr std::size_t kIndices = kSpan * kOctetsOfWord * 2;
 
 std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
+std::size_t most(std::size_t a, std::size_t b) { return a < b ? b : a; }
 std::size_t words_of(std::size_t bits) { return (bits + kWordBits - 1) / kWordBits; }
 
 struct Table {

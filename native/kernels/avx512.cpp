@@ -6,7 +6,10 @@
 // first-level cache for all patches.
 #include <immintrin.h>
 
+#include <type_traits>
+
 #include "kernels/avx512.hpp"
+#include "kernels/neighbours.hpp"
 #include "kernels/prune_popcnt.hpp"
 
 namespace o3bnn {
@@ -25,8 +28,11 @@ Word fires(__m512i left) { return static_cast<Word>(_cvtmask8_u32(_mm512_movepi6
 
 /// Subtracts the mismatches over words begin .. end - 1 of P patches and C vectors of channels.
 template <std::size_t P, std::size_t C>
-[[gnu::always_inline]] inline void add_words(__m512i (&left)[P][C], const Word* const (&patches)[P], const Word* block,
+[[gnu::always_inline]] inline void add_words(__m512i (&left)[P][C], const BinaryTile* tiles, const Word* block,
                                              std::size_t row, std::size_t begin, std::size_t end) {
+    const Word* patches[P];
+#pragma GCC unroll 8
+    for (std::size_t p = 0; p < P; ++p) patches[p] = tiles[p].patch;
     for (std::size_t word = begin; word < end; ++word) {
         __m512i weights[C];
 #pragma GCC unroll 8
@@ -80,59 +86,126 @@ void add_absent(__m512i (&left)[P][C], const Check& check) {
     }
 }
 
-/// P patches from tile `tile` on x C vectors of channels from channel `channel` on; with checks, until all are decided.
+/// P patches, which have the same runs, x C vectors of channels from channel `channel` on: the bits that fire are set.
 template <std::size_t P, std::size_t C>
-void tile_bits(const BinaryDenseTask& task, const ExitChecks* checks, std::size_t tile, std::size_t channel) {
-    const BinaryTile* tiles = task.tiles + tile;
-    const Word* block = task.blocks + channel * task.words;
-    const Word* patches[P];
+struct Tile {
+    const BinaryTile* tiles;
+    std::size_t channel;
     __m512i left[P][C];  // mismatches that a neuron may still have if it is to fire
+
+    [[gnu::always_inline]] Tile(const BinaryTile* tiles_, std::size_t channel_) : tiles(tiles_), channel(channel_) {
 #pragma GCC unroll 8
-    for (std::size_t p = 0; p < P; ++p) {
-        patches[p] = tiles[p].patch;
+        for (std::size_t p = 0; p < P; ++p) {
 #pragma GCC unroll 8
-        for (std::size_t c = 0; c < C; ++c) left[p][c] = load_channels(tiles[p].limits + channel + c * kLanes);
+            for (std::size_t c = 0; c < C; ++c) left[p][c] = load_channels(tiles[p].limits + channel + c * kLanes);
+        }
     }
-    std::size_t begin = task.begin, end = task.end;
-    for (std::size_t i = 0; checks && i < checks->count; ++i) {
-        const std::size_t words = checks->words[i];
-        if (words <= begin || words >= end) continue;
-        add_words(left, patches, block, task.words, begin, words);
-        begin = words;
-        const Check check = {checks->tiles + tile, i * checks->stride + channel, i};
-        if (!all_decided(left, check)) continue;
-        add_absent(left, check);
-        end = begin;
-    }
-    add_words(left, patches, block, task.words, begin, end);
+
+    [[gnu::always_inline]] void write() const {
 #pragma GCC unroll 8
-    for (std::size_t p = 0; p < P; ++p) {
-        Word bits = 0;
+        for (std::size_t p = 0; p < P; ++p) {
+            Word bits = 0;
 #pragma GCC unroll 8
-        for (std::size_t c = 0; c < C; ++c) bits |= fires(left[p][c]) << (c * kLanes);
-        tiles[p].fired[channel / kWordBits] |= bits << (channel % kWordBits);
+            for (std::size_t c = 0; c < C; ++c) bits |= fires(left[p][c]) << (c * kLanes);
+            tiles[p].fired[channel / kWordBits] |= bits << (channel % kWordBits);
+        }
     }
+};
+
+/// A call all of whose tiles have one run, and the same.
+struct RangeTask : BinaryDenseTask {
+    WordRange range;
+};
+
+template <std::size_t P, std::size_t C>
+void run_tile(const RangeTask& task, std::size_t tile, std::size_t channel) {
+    Tile<P, C> bits(task.tiles + tile, channel);
+    add_words(bits.left, bits.tiles, task.blocks + channel * task.words, task.words, task.range.begin, task.range.end);
+    bits.write();
 }
 
 template <std::size_t C>
-void block_bits(const BinaryDenseTask& task, std::size_t channel, const ExitChecks* checks) {
+void run_block(const RangeTask& task, std::size_t channel) {
     std::size_t tile = 0;
-    for (; tile + kPatches <= task.count; tile += kPatches) tile_bits<kPatches, C>(task, checks, tile, channel);
-    for (; tile + 2 <= task.count; tile += 2) tile_bits<2, C>(task, checks, tile, channel);
-    for (; tile < task.count; ++tile) tile_bits<1, C>(task, checks, tile, channel);
+    for (; tile + kPatches <= task.count; tile += kPatches) run_tile<kPatches, C>(task, tile, channel);
+    for (; tile + 2 <= task.count; tile += 2) run_tile<2, C>(task, tile, channel);
+    for (; tile < task.count; ++tile) run_tile<1, C>(task, tile, channel);
 }
 
-/// Sets the bits that fire; the others must be zero already.
-void run_blocks(const BinaryDenseTask& task, const ExitChecks* checks) {
+/// Any runs.
+template <std::size_t P, std::size_t C>
+void run_tile(const BinaryDenseTask& task, std::size_t tile, std::size_t channel) {
+    Tile<P, C> bits(task.tiles + tile, channel);
+    const WordRuns& runs = *bits.tiles->runs;
+    for (const WordRange* run = runs.first; run < runs.first + runs.count; ++run)
+        add_words(bits.left, bits.tiles, task.blocks + channel * task.words, task.words, run->begin, run->end);
+    bits.write();
+}
+
+/// The same, until all are decided.
+template <std::size_t P, std::size_t C>
+void exit_tile(const BinaryDenseTask& task, const ExitChecks& checks, std::size_t tile, std::size_t channel) {
+    Tile<P, C> bits(task.tiles + tile, channel);
+    const Word* block = task.blocks + channel * task.words;
+    std::size_t check = 0;
+    for (const WordRange *run = bits.tiles->runs->first, *last = run + bits.tiles->runs->count; run < last; ++run) {
+        std::size_t begin = run->begin;
+        for (; check < checks.count && checks.words[check] < run->end; ++check) {
+            if (checks.words[check] <= begin) continue;
+            add_words(bits.left, bits.tiles, block, task.words, begin, checks.words[check]);
+            begin = checks.words[check];
+            const Check look = {checks.tiles + tile, check * checks.stride + channel, check};
+            if (!all_decided(bits.left, look)) continue;
+            add_absent(bits.left, look);
+            return bits.write();
+        }
+        add_words(bits.left, bits.tiles, block, task.words, begin, run->end);
+    }
+    bits.write();
+}
+
+template <std::size_t P, std::size_t C>
+void run_tile(const BinaryDenseTask& task, const ExitChecks* checks, std::size_t tile, std::size_t channel) {
+    if (checks)
+        exit_tile<P, C>(task, *checks, tile, channel);
+    else
+        run_tile<P, C>(task, tile, channel);
+}
+
+template <std::size_t C>
+void run_block(const BinaryDenseTask& task, std::size_t channel, const ExitChecks* checks) {
+    for (std::size_t tile = 0; tile < task.count;) {
+        const std::size_t end = tile + neighbours(task, tile);
+        for (; tile + kPatches <= end; tile += kPatches) run_tile<kPatches, C>(task, checks, tile, channel);
+        for (; tile + 2 <= end; tile += 2) run_tile<2, C>(task, checks, tile, channel);
+        for (; tile < end; ++tile) run_tile<1, C>(task, checks, tile, channel);
+    }
+}
+
+/// Calls block(vectors, first channel) for blocks of vectors of channels.
+template <class Block>
+void for_each_block(const BinaryDenseTask& task, Block block) {
     const std::size_t vectors = (task.channels + kLanes - 1) / kLanes;
     std::size_t vector = 0;
-    for (; vector + kVectors <= vectors; vector += kVectors) block_bits<kVectors>(task, vector * kLanes, checks);
-    const std::size_t channel = vector * kLanes;
+    for (; vector + kVectors <= vectors; vector += kVectors)
+        block(std::integral_constant<std::size_t, kVectors>(), vector * kLanes);
     switch (vectors - vector) {
-        case 3: return block_bits<3>(task, channel, checks);
-        case 2: return block_bits<2>(task, channel, checks);
-        case 1: return block_bits<1>(task, channel, checks);
+        case 3: return block(std::integral_constant<std::size_t, 3>(), vector * kLanes);
+        case 2: return block(std::integral_constant<std::size_t, 2>(), vector * kLanes);
+        case 1: return block(std::integral_constant<std::size_t, 1>(), vector * kLanes);
         default: return;
+    }
+}
+
+/// Sets the bits that fire; the others must be zero already. Most calls have one range of words, which is not looked up
+/// again for each register tile: with few words that would cost more than border columns save.
+void run_blocks(const BinaryDenseTask& task, const ExitChecks* checks) {
+    const WordRuns& runs = *task.tiles->runs;
+    if (!checks && runs.count == 1 && neighbours(task, 0) == task.count) {
+        const RangeTask alike = {task, *runs.first};
+        for_each_block(task, [&](auto vectors, std::size_t channel) { run_block<vectors>(alike, channel); });
+    } else {
+        for_each_block(task, [&](auto vectors, std::size_t channel) { run_block<vectors>(task, channel, checks); });
     }
 }
 
@@ -171,8 +244,8 @@ void output_sums(const Word* bits, const Word* rows, std::size_t words, std::int
 
 void avx512::add_bits(const BinaryDenseTask& task) { run_blocks(task, nullptr); }
 
-constinit const BinaryKernel conv_b1_avx512 = {"conv_b1_avx512",    kLanes, kMaxTile, dense_bits, exit_bits, prune_bits,
-                                               avx512::pool_windows};
+constinit const BinaryKernel conv_b1_avx512 = {
+    "conv_b1_avx512", kLanes, kMaxTile, dense_bits, exit_bits, prune_bits, avx512::pool_windows, nullptr, true};
 constinit const OutputKernel output_avx512 = {"output_avx512", output_sums};
 
 }  // namespace o3bnn

@@ -2,7 +2,7 @@
 // inputs that are no octets by masked 16-bit additions.
 #include <immintrin.h>
 
-#include "kernels/kernel.hpp"
+#include "kernels/avx512.hpp"
 
 namespace o3bnn {
 namespace {
@@ -224,7 +224,8 @@ void prune_integers(const IntegerPruneTask& task) { conv_int_scalar.prune(task);
 
 }  // namespace
 
-constinit const IntegerKernel conv_int_avx512 = {"conv_int_avx512", kIntegerLanes, kMaxTile,    dense_integers,
-                                                 prune_integers,    kOctetLanes,   dense_octets};
+constinit const IntegerKernel conv_int_avx512 = {
+    "conv_int_avx512", kIntegerLanes, kMaxTile,     dense_integers,      prune_integers,
+    kOctetLanes,       dense_octets,  avx512::kTableLanes, avx512::make_tables, avx512::by_tables};
 
 }  // namespace o3bnn

@@ -37,19 +37,22 @@ __m512i sum_lanes(const __m512i (&v)[8]) {
     return _mm512_and_si512(_mm512_srlv_epi64(sums, places), _mm512_set1_epi64((1 << kField) - 1));
 }
 
-/// What is the same for all neurons of a block's lists.
+/// What is the same for all neurons of a list.
 struct Rows {
-    const Word* first;    ///< row of the block's first channel
-    std::size_t words;    ///< of a row, with its padding
-    std::size_t vectors;  ///< whole vectors of a row, one at least
-    bool half;            ///< whether half a vector follows: it costs half as much where the processor splits vectors
+    const Word* first;             ///< row of the block's first channel
+    std::size_t words;             ///< of a row, with its padding
+    std::size_t vectors = 0;       ///< evaluated vectors, one at least
+    std::size_t at[kPoolWords / kLanes + 1];  ///< their first words
+    bool half;  ///< whether only half of the last is needed: it costs half as much where the processor splits vectors
 
-    Rows(const BinaryPoolTask& task, std::size_t channel)
+    Rows(const BinaryPoolTask& task, std::size_t channel, const WordRuns& runs)
         : first(task.rows + channel * task.row_words),
           words(task.row_words) {
-        const std::size_t rest = task.words % kLanes;
-        half = task.words > kLanes && rest > 0 && rest <= kLanes / 2;
-        vectors = half ? task.words / kLanes : task.row_words / kLanes;
+        for (std::size_t run = 0; run < runs.count; ++run) {
+            for (std::size_t word = runs.first[run].begin; word < runs.first[run].end; word += kLanes)
+                at[vectors++] = word;
+        }
+        half = vectors > 1 && task.words - at[vectors - 1] <= kLanes / 2;
     }
 };
 
@@ -57,19 +60,20 @@ struct Rows {
 template <bool Half>
 [[gnu::noinline]] void listed_mismatches(const Rows& rows, const std::uint8_t* channels, const Word* const* patches,
                                          std::size_t count, std::int32_t* out) {
-    const std::size_t whole = rows.vectors * kLanes;
+    const std::size_t whole = rows.vectors - Half;
     for (std::size_t at = 0; at < count; at += 8, channels += 8, patches += 2, out += 8) {
         const Word* row[8];
 #pragma GCC unroll 8
         for (std::size_t i = 0; i < 8; ++i) row[i] = rows.first + channels[i] * rows.words;
         const Word *first = patches[0], *second = patches[1];
         __m512i differ[8];
-        const __m512i x0 = _mm512_loadu_si512(first), y0 = _mm512_loadu_si512(second);
+        std::size_t word = rows.at[0];
+        const __m512i x0 = _mm512_loadu_si512(first + word), y0 = _mm512_loadu_si512(second + word);
 #pragma GCC unroll 8
         for (std::size_t i = 0; i < 8; ++i)
-            differ[i] = _mm512_popcnt_epi64(_mm512_xor_si512(i < kGroup ? x0 : y0, _mm512_loadu_si512(row[i])));
-        std::size_t word = kLanes;
-        for (; word < whole; word += kLanes) {
+            differ[i] = _mm512_popcnt_epi64(_mm512_xor_si512(i < kGroup ? x0 : y0, _mm512_loadu_si512(row[i] + word)));
+        for (std::size_t vector = 1; vector < whole; ++vector) {
+            word = rows.at[vector];
             const __m512i x = _mm512_loadu_si512(first + word), y = _mm512_loadu_si512(second + word);
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < 8; ++i) {
@@ -78,6 +82,7 @@ template <bool Half>
             }
         }
         if constexpr (Half) {
+            word = rows.at[whole];
             const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(first + word));
             const __m256i y = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(second + word));
 #pragma GCC unroll 8
@@ -95,7 +100,6 @@ template <bool Half>
 class Lists {
   public:
     void clear() { size_ = 0; }
-    bool empty() const { return size_ == 0; }
 
     /// Appends a window's open channels, filled up with channel 0 to whole groups. Returns where the list begins.
     std::size_t append(const Word* patch, Word open) {
@@ -151,48 +155,60 @@ class PoolBlock {
           first_(index * kChannels),
           channels_(task.channels - first_ < kChannels ? task.channels - first_ : kChannels),
           decisive_(task.decisive[index]),
-          exist_(task.exist[index]),
-          rows_(task, first_) {}
+          exist_(task.exist[index]) {}
 
     void run(int limit) {
         for (std::size_t window = 0; window < task_.count; ++window) settled_[window] = 0;
         for (std::size_t position = 0; position < task_.positions; ++position) {
             const PoolTile* tiles = task_.tiles + position * task_.count;
-            lists_.clear();
-            for (std::size_t window = 0; window < task_.count; ++window) {
-                const Word open = exist_ & ~settled_[window];
-                open_[window] = 0;
-                if (position == 0 || __builtin_popcountll(open) > limit) {
-                    queue(tiles, window);
-                } else if (open) {
-                    open_[window] = open;
-                    begin_[window] = lists_.append(tiles[window].patch, open);
-                }
-            }
-            flush();
-            if (lists_.empty()) continue;
-            lists_.evaluate(rows_);
-            for (std::size_t window = 0; window < task_.count; ++window) {
-                if (const Word open = open_[window])
-                    settle(window, open, lists_.fired(begin_[window], open, tiles[window].limits + first_));
-            }
+            std::uint32_t left = (1u << task_.count) - 1;
+            while (left) left &= ~evaluate(tiles, left, position == 0 ? -1 : limit);
         }
         for (std::size_t window = 0; window < task_.count; ++window)
             task_.results[window][first_ / kWordBits] = ~(settled_[window] ^ decisive_) & exist_;
     }
 
   private:
+    /// Evaluates one position of those windows of `among` that have the same runs as the first of them; returns them.
+    /// Up to `limit` open channels are listed.
+    std::uint32_t evaluate(const PoolTile* tiles, std::uint32_t among, int limit) {
+        const WordRuns* runs = tiles[__builtin_ctz(among)].runs;
+        std::uint32_t done = 0, listed = 0;
+        lists_.clear();
+        for (std::uint32_t left = among; left; left &= left - 1) {
+            const auto window = static_cast<std::size_t>(__builtin_ctz(left));
+            if (tiles[window].runs != runs) continue;
+            done |= 1u << window;
+            const Word open = exist_ & ~settled_[window];
+            if (__builtin_popcountll(open) > limit) {
+                queue(tiles, window);
+            } else if (open) {
+                listed |= 1u << window;
+                open_[window] = open;
+                begin_[window] = lists_.append(tiles[window].patch, open);
+            }
+        }
+        flush();
+        if (listed) lists_.evaluate(Rows(task_, first_, *runs));
+        for (; listed; listed &= listed - 1) {
+            const auto window = static_cast<std::size_t>(__builtin_ctz(listed));
+            settle(window, open_[window],
+                   lists_.fired(begin_[window], open_[window], tiles[window].limits + first_));
+        }
+        return done;
+    }
+
     void settle(std::size_t window, Word open, Word fired) { settled_[window] |= open & ~(fired ^ decisive_); }
 
     void queue(const PoolTile* tiles, std::size_t window) {
         queued_[pending_] = window;
-        dense_[pending_] = {tiles[window].patch, tiles[window].limits + first_, fired_ + pending_};
+        dense_[pending_] = {tiles[window].patch, tiles[window].limits + first_, fired_ + pending_, tiles[window].runs};
         fired_[pending_++] = 0;
     }
 
     void flush() {
         if (pending_ == 0) return;
-        add_bits({dense_, pending_, task_.blocks + first_ * task_.words, task_.words, 0, task_.words, channels_});
+        add_bits({dense_, pending_, task_.blocks + first_ * task_.words, task_.words, channels_});
         for (std::size_t i = 0; i < pending_; ++i) settle(queued_[i], exist_ & ~settled_[queued_[i]], fired_[i]);
         pending_ = 0;
     }
@@ -201,7 +217,6 @@ class PoolBlock {
     Lists& lists_;
     std::size_t first_, channels_;
     Word decisive_, exist_;
-    Rows rows_;
     Word settled_[kMaxTile], open_[kMaxTile], fired_[kMaxTile];
     std::size_t begin_[kMaxTile], queued_[kMaxTile];
     BinaryTile dense_[kMaxTile];

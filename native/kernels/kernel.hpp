@@ -36,12 +36,26 @@ struct EdgeCounts {
     }
 };
 
+/// Words begin .. end - 1 of a patch.
+struct WordRange {
+    std::size_t begin = 0, end = 0;
+    bool operator==(const WordRange&) const = default;
+};
+
+/// Words of a patch that are evaluated, in increasing order. The others have no edge that exists, or are evaluated all
+/// the same.
+struct WordRuns {
+    const WordRange* first;
+    std::size_t count;
+};
+
 /// One patch of a dense binary call. A neuron fires iff popcount(patch ^ row) <= its limit: mismatches at edges that do
 /// not exist (the patch holds zeros there) are constants, which the limit includes.
 struct BinaryTile {
     const Word* patch;           ///< [words]
     const std::int32_t* limits;  ///< [channels rounded up to the kernel's lanes], -1 beyond the last channel
     Word* fired;                 ///< out: [word_count(channels)], the bits beyond the last channel zero
+    const WordRuns* runs;        ///< neighbours that have the same object are evaluated together
 };
 
 /// All channels of one group for up to `tile` patches.
@@ -50,7 +64,6 @@ struct BinaryDenseTask {
     std::size_t count;   ///< tiles, 1 .. the kernel's tile
     const Word* blocks;  ///< weights, lanes interleaved: [channels / lanes][words][lanes], or see BinaryKernel::pack
     std::size_t words;   ///< words of a patch
-    std::size_t begin, end;  ///< evaluate words begin .. end - 1 only
     std::size_t channels;
 };
 
@@ -61,10 +74,10 @@ struct ExitTile {
     const std::int32_t* absent;  ///< [checks][ExitChecks::stride], or null: all edges exist
 };
 
-/// Where a dense call may stop early: after the first words[i] words of a patch. A neuron of m mismatches so far is
+/// Where a dense call may stop early: before word words[i] of a patch. A neuron of m mismatches so far is
 /// decided iff m + absent > limit (silent) or m + absent + rest <= limit (fires).
 struct ExitChecks {
-    const std::size_t* words;  ///< increasing; those outside of the task's range are passed over
+    const std::size_t* words;  ///< increasing; those outside of a tile's runs are passed over
     std::size_t count;
     const ExitTile* tiles;  ///< [count of the task]
     std::size_t stride;
@@ -73,8 +86,8 @@ struct ExitChecks {
 /// One neuron position of one pooling window.
 struct PoolTile {
     const Word* patch;  ///< [row_words], zero beyond the last edge
-    const std::int32_t*
-        limits;  ///< for mismatches over all words: [channels rounded up to kWordBits], -1 beyond the last
+    const std::int32_t* limits;  ///< [channels rounded up to kWordBits], -1 beyond the last
+    const WordRuns* runs;        ///< not empty; they begin and end at multiples of kRowStep, or at the end of the patch
 };
 
 /// All channels of up to `tile` pooling windows, none of which share a neuron.
@@ -129,6 +142,34 @@ struct OctetDenseTask {
     std::size_t channels;
 };
 
+inline constexpr std::size_t kTableOctets = 6;    ///< neighbouring octets of a map row that one table covers
+inline constexpr std::size_t kTableEntries = 64;  ///< entry i is the sum of +-u: u_j is added where bit j of i is set
+
+/// One position of a call by tables. A neuron fires iff `beyond` and the sum of +-(u - 128) over its edges, with the
+/// octets beyond the last edge of each kernel row subtracted as they are, reach its limit.
+struct TableTile {
+    std::size_t table;           ///< of a map row: the first that the patch reads
+    std::int32_t beyond;         ///< sum of the octets that the tables cover beyond the last edge of a kernel row
+    const std::int32_t* limits;  ///< [channels rounded up to the kernel's table_lanes], INT32_MAX beyond the last
+    const std::int16_t* narrow;  ///< limits in 16 bits, where the stretch holds all kernel rows; INT16_MAX for never
+    Word* fired;                 ///< as in IntegerTile
+};
+
+/// All channels of some positions of one row, by look-up: tables are made once a map row, and patches that overlap
+/// share them.
+struct TableTask {
+    const TableTile* tiles;
+    std::size_t count;
+    const std::int16_t* const* rows;  ///< [kernel_rows] tables of the map rows that the patches read
+    std::size_t kernel_rows;
+    std::size_t groups;            ///< tables of a kernel row
+    std::size_t group_step;        ///< from one of them to the next, in tables of the map row
+    std::size_t stretch;           ///< kernel rows whose sums fit 16 bits
+    const std::uint16_t* indices;  ///< entries: [channels / table_lanes][kernel_rows][groups][table_lanes]
+    const std::int16_t* starts;    ///< -128 times the sum of weights, modulo 2^16: [stretches][channels, whole lanes]
+    std::size_t channels;
+};
+
 inline constexpr std::size_t kIntegerStep = 16;  ///< integer patches and rows are padded to a multiple of this
 
 /// The neurons of one position that are to be evaluated edge word by edge word. None of them is constant, so each is
@@ -176,6 +217,7 @@ struct BinaryKernel {
     /// Lays one group's rows out as the dense kernel's blocks, which are zero before: [channels rounded up to
     /// lanes][words] words in all. Null where they are interleaved as BinaryDenseTask says.
     void (*pack)(const Word* rows, std::size_t channels, std::size_t words, Word* blocks) = nullptr;
+    bool mixes_runs = false;  ///< whether a call whose tiles have different runs gains by them; else few are to differ
 };
 
 /// Integers in: signed sums.
@@ -186,6 +228,10 @@ struct IntegerKernel {
     IntegerPrune prune;                               ///< edge words of 64, simple bounds
     std::size_t octet_lanes = 0;                      ///< as `lanes`, for `octets`
     void (*octets)(const OctetDenseTask&) = nullptr;  ///< null where there is none
+    std::size_t table_lanes = 0;                      ///< as `lanes`, for `by_tables`
+    /// Table i of `count` is that of octets + i * step. out: [count][kTableEntries], at a cache line.
+    void (*make_tables)(const std::uint8_t* octets, std::size_t step, std::size_t count, std::int16_t* out) = nullptr;
+    void (*by_tables)(const TableTask&) = nullptr;  ///< null where there is none, as make_tables
 };
 
 /// The output stage: sums[c] = 2 m - K for one packed row of K bits.

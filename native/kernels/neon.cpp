@@ -4,6 +4,7 @@
 // octet holds 31 counts of at most 8, so octets are widened once in 31 words.
 #include <arm_neon.h>
 
+#include "kernels/neighbours.hpp"
 #include "kernels/pool_rows.hpp"
 
 namespace o3bnn {
@@ -23,22 +24,17 @@ Word mask_bits(uint32x4_t low, uint32x4_t high) {
     return Word{vaddvq_u32(vandq_u32(low, vld1q_u32(places)))} + vaddvq_u32(vandq_u32(high, vld1q_u32(places + 4)));
 }
 
-/// P patches x 8 channels, from channel `channel` on.
+/// Adds the mismatches over a run of words of P patches x 8 channels; two neighbouring lanes are one channel.
 template <std::size_t P>
-void tile_bits(const BinaryTile* tiles, const BinaryDenseTask& task, std::size_t channel) {
-    const Word* block = task.blocks + channel * task.words;
-    uint32x4_t totals[P][kVectors];  // two neighbouring lanes are one channel
-    for (std::size_t p = 0; p < P; ++p) {
-        for (std::size_t c = 0; c < kVectors; ++c) totals[p][c] = vdupq_n_u32(0);
-    }
-    for (std::size_t word = task.begin; word < task.end;) {
+void add_words(const BinaryTile* tiles, const Word* block, const WordRange& run, uint32x4_t (&totals)[P][kVectors]) {
+    for (std::size_t word = run.begin; word < run.end;) {
         uint8x16_t octets[P][kVectors];
 #pragma GCC unroll 4
         for (std::size_t p = 0; p < P; ++p) {
 #pragma GCC unroll 4
             for (std::size_t c = 0; c < kVectors; ++c) octets[p][c] = vdupq_n_u8(0);
         }
-        for (const std::size_t stop = least(task.end, word + kStretch); word < stop; ++word) {
+        for (const std::size_t stop = least(run.end, word + kStretch); word < stop; ++word) {
             uint64x2_t weights[kVectors];
 #pragma GCC unroll 4
             for (std::size_t c = 0; c < kVectors; ++c) weights[c] = vld1q_u64(block + word * kLanes + 2 * c);
@@ -57,6 +53,18 @@ void tile_bits(const BinaryTile* tiles, const BinaryDenseTask& task, std::size_t
                 totals[p][c] = vpadalq_u16(totals[p][c], vpaddlq_u8(octets[p][c]));
         }
     }
+}
+
+/// P patches that have the same runs x 8 channels, from channel `channel` on.
+template <std::size_t P>
+void tile_bits(const BinaryTile* tiles, const BinaryDenseTask& task, std::size_t channel) {
+    uint32x4_t totals[P][kVectors];
+    for (std::size_t p = 0; p < P; ++p) {
+        for (std::size_t c = 0; c < kVectors; ++c) totals[p][c] = vdupq_n_u32(0);
+    }
+    const WordRuns& runs = *tiles->runs;
+    for (std::size_t run = 0; run < runs.count; ++run)
+        add_words(tiles, task.blocks + channel * task.words, runs.first[run], totals);
     for (std::size_t p = 0; p < P; ++p) {
         const int32x4_t low = vreinterpretq_s32_u32(vpaddq_u32(totals[p][0], totals[p][1]));
         const int32x4_t high = vreinterpretq_s32_u32(vpaddq_u32(totals[p][2], totals[p][3]));
@@ -71,9 +79,14 @@ void dense_bits(const BinaryDenseTask& task) {
         for (std::size_t word = 0; word < words_of(task.channels); ++word) task.tiles[tile].fired[word] = 0;
     }
     for (std::size_t channel = 0; channel < task.channels; channel += kLanes) {
-        std::size_t tile = 0;
-        for (; tile + kPatches <= task.count; tile += kPatches) tile_bits<kPatches>(task.tiles + tile, task, channel);
-        for (; tile < task.count; ++tile) tile_bits<1>(task.tiles + tile, task, channel);
+        for (std::size_t tile = 0; tile < task.count;) {
+            const std::size_t alike = neighbours(task, tile);
+            if (alike >= kPatches)
+                tile_bits<kPatches>(task.tiles + tile, task, channel);
+            else
+                tile_bits<1>(task.tiles + tile, task, channel);
+            tile += alike >= kPatches ? kPatches : 1;
+        }
     }
 }
 
@@ -158,12 +171,14 @@ class Rows {
 
     static void dense(const BinaryDenseTask& task) { dense_bits(task); }
 
-    static PairMismatches mismatches(const Word* patch, const RowPair& rows, std::size_t words) {
+    static PairMismatches mismatches(const Word* patch, const RowPair& rows, const WordRuns& runs) {
         uint32x4_t first = vdupq_n_u32(0), second = vdupq_n_u32(0);
-        for (std::size_t word = 0; word < words; word += 4) {
-            const uint64x2_t low = vld1q_u64(patch + word), high = vld1q_u64(patch + word + 2);
-            first = vpadalq_u16(first, octet_pairs(low, high, rows.first + word));
-            second = vpadalq_u16(second, octet_pairs(low, high, rows.second + word));
+        for (std::size_t run = 0; run < runs.count; ++run) {
+            for (std::size_t word = runs.first[run].begin; word < runs.first[run].end; word += 4) {
+                const uint64x2_t low = vld1q_u64(patch + word), high = vld1q_u64(patch + word + 2);
+                first = vpadalq_u16(first, octet_pairs(low, high, rows.first + word));
+                second = vpadalq_u16(second, octet_pairs(low, high, rows.second + word));
+            }
         }
         return {static_cast<std::int32_t>(vaddvq_u32(first)), static_cast<std::int32_t>(vaddvq_u32(second))};
     }

@@ -17,8 +17,8 @@ struct PairMismatches {
 };
 
 /// An instruction set's part, a class with static members: dense(task) is its dense kernel; mismatches(patch, rows,
-/// words) counts those of two neurons, words a multiple of 4; kChannels are evaluated together; a listed neuron takes
-/// kCost times as long as one of the dense kernel.
+/// runs) counts those of two neurons, where runs may be rounded up to kRowStep words; kChannels are evaluated together;
+/// a listed neuron takes kCost times as long as one of the dense kernel.
 template <class Rows>
 class PoolShare {
   public:
@@ -26,8 +26,7 @@ class PoolShare {
         : task_(task),
           first_(first),
           channels_(task.channels - first < Rows::kChannels ? task.channels - first : Rows::kChannels),
-          words_((channels_ + kWordBits - 1) / kWordBits),
-          listed_words_((task.words + 3) / 4 * 4) {}
+          words_((channels_ + kWordBits - 1) / kWordBits) {}
 
     void run() {
         for (std::size_t window = 0; window < task_.count; ++window) {
@@ -72,8 +71,8 @@ class PoolShare {
         Word fired[kMaxTile][kWords];
         BinaryTile dense[kMaxTile];
         for (std::size_t window = 0; window < task_.count; ++window)
-            dense[window] = {tiles[window].patch, tiles[window].limits + first_, fired[window]};
-        Rows::dense({dense, task_.count, task_.blocks + first_ * task_.words, task_.words, 0, task_.words, channels_});
+            dense[window] = {tiles[window].patch, tiles[window].limits + first_, fired[window], tiles[window].runs};
+        Rows::dense({dense, task_.count, task_.blocks + first_ * task_.words, task_.words, channels_});
         for (std::size_t window = 0; window < task_.count; ++window) {
             for (std::size_t i = 0; i < words_; ++i) settle(window, i, fired[window][i]);
         }
@@ -92,7 +91,7 @@ class PoolShare {
                     const auto second = left ? static_cast<std::size_t>(__builtin_ctzll(left)) : first;
                     left &= left - 1;  // none stays none
                     const RowPair pair = {rows + first * task_.row_words, rows + second * task_.row_words};
-                    const PairMismatches mismatches = Rows::mismatches(tiles[window].patch, pair, listed_words_);
+                    const PairMismatches mismatches = Rows::mismatches(tiles[window].patch, pair, *tiles[window].runs);
                     fired |= Word{mismatches.first <= limits[first]} << first;
                     fired |= Word{mismatches.second <= limits[second]} << second;
                 }
@@ -112,7 +111,7 @@ class PoolShare {
     }
 
     const BinaryPoolTask& task_;
-    std::size_t first_, channels_, words_, listed_words_;
+    std::size_t first_, channels_, words_;
     Word settled_[kMaxTile][kWords];
 };
 

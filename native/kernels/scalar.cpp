@@ -40,7 +40,7 @@ void add_triple(const Word* patch, const Word* weights, Word (&octets)[kLanes]) 
 }
 
 /// Ones of patch ^ row for kLanes interleaved rows: block is [words][kLanes].
-Mismatches count_mismatches(const Word* patch, const Word* block, std::size_t words) {
+[[gnu::always_inline]] inline Mismatches count_mismatches(const Word* patch, const Word* block, std::size_t words) {
     Mismatches counts{};
     Word octets[kLanes] = {};
     std::size_t word = 0;
@@ -58,14 +58,28 @@ Mismatches count_mismatches(const Word* patch, const Word* block, std::size_t wo
     return counts;
 }
 
+/// The same over several runs of words, or none.
+[[gnu::noinline]] Mismatches count_mismatches(const Word* patch, const Word* block, const WordRuns& runs) {
+    Mismatches counts{};
+    for (const WordRange* run = runs.first; run < runs.first + runs.count; ++run) {
+        const std::size_t begin = run->begin;
+        const Mismatches more = count_mismatches(patch + begin, block + begin * kLanes, run->end - begin);
+        for (std::size_t lane = 0; lane < kLanes; ++lane) counts.total[lane] += more.total[lane];
+    }
+    return counts;
+}
+
 void dense_bits(const BinaryDenseTask& task) {
     for (std::size_t tile = 0; tile < task.count; ++tile)
         std::fill_n(task.tiles[tile].fired, word_count(task.channels), Word{0});
     for (std::size_t channel = 0; channel < task.channels; channel += kLanes) {
-        const Word* block = task.blocks + channel * task.words + task.begin * kLanes;
+        const Word* block = task.blocks + channel * task.words;
         for (std::size_t tile = 0; tile < task.count; ++tile) {
             const BinaryTile& t = task.tiles[tile];
-            const Mismatches counts = count_mismatches(t.patch + task.begin, block, task.end - task.begin);
+            const auto [begin, end] = t.runs->count == 1 ? *t.runs->first : WordRange{};
+            const Mismatches counts = t.runs->count == 1
+                                          ? count_mismatches(t.patch + begin, block + begin * kLanes, end - begin)
+                                          : count_mismatches(t.patch, block, *t.runs);
             Word bits = 0;
             for (std::size_t lane = 0; lane < kLanes; ++lane)
                 bits |= Word{counts.total[lane] <= t.limits[channel + lane]} << lane;
@@ -81,11 +95,13 @@ struct Rows {
 
     static void dense(const BinaryDenseTask& task) { dense_bits(task); }
 
-    static PairMismatches mismatches(const Word* patch, const RowPair& rows, std::size_t words) {
+    static PairMismatches mismatches(const Word* patch, const RowPair& rows, const WordRuns& runs) {
         PairMismatches counts = {0, 0};
-        for (std::size_t word = 0; word < words; ++word) {
-            counts.first += popcount(patch[word] ^ rows.first[word]);
-            counts.second += popcount(patch[word] ^ rows.second[word]);
+        for (std::size_t run = 0; run < runs.count; ++run) {
+            for (std::size_t word = runs.first[run].begin; word < runs.first[run].end; ++word) {
+                counts.first += popcount(patch[word] ^ rows.first[word]);
+                counts.second += popcount(patch[word] ^ rows.second[word]);
+            }
         }
         return counts;
     }

@@ -6,17 +6,17 @@
 namespace o3bnn::testing {
 namespace {
 
-/// A binary stage's operands, and the mismatches of every patch and channel over words begin .. end - 1.
+/// A binary stage's operands, and the mismatches of every patch and channel over the patch's runs of words.
 struct BinaryCase {
-    std::size_t words, channels, begin, end;
+    std::size_t words, channels;
+    RunLists runs;
     std::vector<Word> rows, patches;
     std::vector<std::int32_t> mismatches, limits;  // [kMaxTile][channels]
 
-    BinaryCase(std::size_t words_, std::size_t channels_, std::size_t begin_, std::size_t end_)
+    BinaryCase(std::size_t words_, std::size_t channels_, const std::vector<std::vector<WordRange>>& lists)
         : words(words_),
           channels(channels_),
-          begin(begin_),
-          end(end_),
+          runs(lists),
           rows(random_words(words_ * channels_)),
           patches(random_words(words_ * kMaxTile)) {
         for (std::size_t word = 0; word < words; ++word) {  // extremes: all edges agree, none does
@@ -27,7 +27,7 @@ struct BinaryCase {
         for (std::size_t patch = 0; patch < kMaxTile; ++patch) {
             for (std::size_t c = 0; c < channels; ++c)
                 mismatches.push_back(
-                    naive_mismatches(patches.data() + patch * words, rows.data() + c * words, begin, end));
+                    naive_mismatches(patches.data() + patch * words, rows.data() + c * words, runs.of(patch)));
         }
         for (const std::int32_t m : mismatches) limits.push_back(near(m));
     }
@@ -50,11 +50,11 @@ struct BinaryCase {
             auto* bounds = memory().limits[i].place<std::int32_t>(round_up(channels, kernel.lanes));
             std::fill(std::copy_n(limits.data() + patch * channels, channels, bounds),
                       bounds + round_up(channels, kernel.lanes), -1);
-            tiles[i] = {bits, bounds, memory().results[i].prepare(word_count(channels))};
+            tiles[i] = {bits, bounds, memory().results[i].prepare(word_count(channels)), &runs.of(patch)};
         }
-        std::snprintf(current, sizeof current, "%s: %zu channels, words %zu to %zu of %zu, %zu patches", kernel.name,
-                      channels, begin, end, words, count);
-        kernel.dense({tiles, count, packed, words, begin, end, channels});
+        std::snprintf(current, sizeof current, "%s: %zu channels, %zu words, %zu lists of runs, %zu patches",
+                      kernel.name, channels, words, runs.lists.size(), count);
+        kernel.dense({tiles, count, packed, words, channels});
         for (std::size_t i = 0; i < count; ++i)
             memory().results[i].expect(wanted(first + i), "patch " + std::to_string(first + i));
     }
@@ -72,9 +72,10 @@ struct BinaryCase {
 };
 
 /// A dense call with checks, of patches some of whose edges do not exist: there a patch is zero and a weight of one is
-/// a mismatch that counts.
+/// a mismatch that counts, unless the word is in none of the patch's runs.
 struct ExitCase {
     std::size_t words, channels, count;
+    RunLists runs;
     std::vector<Word> rows, patches, exists;  // [channels][words], [count][words] twice
     std::vector<std::size_t> checks;
 
@@ -82,10 +83,16 @@ struct ExitCase {
         : words(words_),
           channels(channels_),
           count(1 + random_below(kMaxTile)),
+          runs({{{0, words}}, random_runs(words, 1)}),
           rows(random_words(words_ * channels_)),
           patches(random_words(words_ * count)),
           exists(patches.size(), ~Word{0}) {
         for (std::size_t i = count / 2 * words; i < exists.size(); ++i) exists[i] = generator() | generator();
+        for (std::size_t patch = 0; patch < count; ++patch) {
+            if (&runs.of(patch) == &runs.of(0)) continue;
+            for (std::size_t word = 0; word < words; ++word)
+                exists[patch * words + word] &= -Word{runs.has(patch, word)};
+        }
         for (std::size_t i = 0; i < patches.size(); ++i) patches[i] &= exists[i];
         for (std::size_t word = 1; word < words; ++word) {
             if (random_below(3) == 0) checks.push_back(word);
@@ -100,12 +107,15 @@ struct ExitCase {
     }
     std::int32_t absent(std::size_t patch, std::size_t channel, std::size_t begin) const {
         std::int32_t edges = 0;
-        for (std::size_t word = begin; word < words; ++word)
-            edges += std::popcount(rows[channel * words + word] & ~exists[patch * words + word]);
+        for (std::size_t word = begin; word < words; ++word) {
+            if (runs.has(patch, word))
+                edges += std::popcount(rows[channel * words + word] & ~exists[patch * words + word]);
+        }
         return edges;
     }
 
-    /// extreme: every limit is so low or so high that all neurons are decided before the first check.
+    /// extreme: all words are evaluated, and every limit is so low or so high that all neurons are decided before the
+    /// first check.
     void check(const BinaryKernel& kernel, bool extreme) const {
         const std::size_t stride = round_up(channels, kernel.lanes);
         BinaryTile tiles[kMaxTile];
@@ -117,7 +127,7 @@ struct ExitCase {
             wanted[patch].assign(word_count(channels), 0);
             for (std::size_t c = 0; c < channels; ++c) {
                 const std::int32_t m =
-                    naive_mismatches(patches.data() + patch * words, rows.data() + c * words, 0, words);
+                    naive_mismatches(patches.data() + patch * words, rows.data() + c * words, runs.of(patch));
                 limits[c] = extreme ? (c % 2 ? -1 : static_cast<std::int32_t>(words * kWordBits)) : near(m);
                 wanted[patch][c / kWordBits] |= Word{m <= limits[c]} << (c % kWordBits);
             }
@@ -126,18 +136,20 @@ struct ExitCase {
                 rests[patch].push_back(rest(patch, checks[i]));
                 for (std::size_t c = 0; c < channels; ++c) absents[patch][i * stride + c] = absent(patch, c, checks[i]);
             }
+            const WordRuns& evaluated = runs.of(extreme ? 0 : patch);
             // Where all is decided at the first check, the words behind it are not even there.
             const std::size_t readable = extreme ? checks.front() : words;
             Word* bits = memory().patches[patch].place<Word>(readable);
             std::copy_n(patches.data() + patch * words, readable, bits);
             tiles[patch] = {bits, memory().limits[patch].place(limits),
-                            memory().results[patch].prepare(word_count(channels))};
-            exits[patch] = {rests[patch].data(), patch < count / 2 ? nullptr : absents[patch].data()};
+                            memory().results[patch].prepare(word_count(channels)), &evaluated};
+            const bool whole = patch < count / 2 && &runs.of(patch) == &runs.of(0);
+            exits[patch] = {rests[patch].data(), whole ? nullptr : absents[patch].data()};
         }
         std::snprintf(current, sizeof current, "%s with %zu checks: %zu channels, %zu words, %zu patches", kernel.name,
                       checks.size(), channels, words, count);
         const Word* blocks = place_blocks(kernel, rows, channels, words);
-        kernel.exits({tiles, count, blocks, words, 0, words, channels}, {checks.data(), checks.size(), exits, stride});
+        kernel.exits({tiles, count, blocks, words, channels}, {checks.data(), checks.size(), exits, stride});
         for (std::size_t patch = 0; patch < count; ++patch)
             memory().results[patch].expect(wanted[patch], "patch " + std::to_string(patch));
     }
@@ -149,19 +161,20 @@ void test_bits(const Isas& isas) {
     for (std::size_t words = 1; words <= kEveryWords; ++words) {
         for (const std::size_t channels : kChannels) {
             if (!selected()) continue;
-            BinaryCase(words, channels, 0, words).check(isas, true);
+            BinaryCase(words, channels, {{{0, words}}}).check(isas, true);
             const std::size_t begin = random_below(words + 1);
-            BinaryCase(words, channels, begin, begin + random_below(words - begin + 1)).check(isas, false);
+            BinaryCase(words, channels, {{{begin, begin + random_below(words - begin + 1)}}}).check(isas, false);
+            BinaryCase(words, channels, {{{0, words}}, random_runs(words, 1), {}}).check(isas, false);
         }
     }
     for (const std::size_t channels : {255, 256, 257, 300, 513}) {
         for (const std::size_t words : {1, 9, 16, 36}) {
-            if (selected()) BinaryCase(words, channels, 0, words).check(isas, false);
+            if (selected()) BinaryCase(words, channels, {{{0, words}}}).check(isas, false);
         }
     }
     for (const std::size_t words : {1019, 1020, 1021, 1023, 1024, 1025, 2041}) {  // around counts of 65535
-        if (selected()) BinaryCase(words, 33, 0, words).check(isas, false);
-        if (selected()) BinaryCase(words, 5, 7, words).check(isas, false);
+        if (selected()) BinaryCase(words, 33, {{{0, words}}}).check(isas, false);
+        if (selected()) BinaryCase(words, 5, {{{7, words}}}).check(isas, false);
     }
 }
 

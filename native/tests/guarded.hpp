@@ -118,6 +118,47 @@ inline std::int32_t naive_mismatches(const Word* a, const Word* b, std::size_t b
     return count;
 }
 
+/// Runs of words for the patches of a call: three patches have the first list, three the second, and so on.
+struct RunLists {
+    const std::vector<std::vector<WordRange>> lists;
+    std::vector<WordRuns> runs;
+
+    explicit RunLists(std::vector<std::vector<WordRange>> lists_) : lists(std::move(lists_)) {
+        for (const std::vector<WordRange>& list : lists) runs.push_back({list.data(), list.size()});
+    }
+    RunLists(const RunLists&) = delete;
+
+    const WordRuns& of(std::size_t patch) const { return runs[patch / 3 % runs.size()]; }
+    bool has(std::size_t patch, std::size_t word) const {
+        const std::vector<WordRange>& list = lists[patch / 3 % lists.size()];
+        return std::any_of(list.begin(), list.end(),
+                           [&](const WordRange& run) { return run.begin <= word && word < run.end; });
+    }
+};
+
+/// Some of the words 0 .. words - 1, in steps of `step`; one step at least.
+inline std::vector<WordRange> random_runs(std::size_t words, std::size_t step) {
+    std::vector<WordRange> runs;
+    while (runs.empty()) {
+        for (std::size_t begin = 0; begin < words; begin += step) {
+            const std::size_t end = std::min(begin + step, words);
+            if (random_below(3) == 0) continue;
+            if (!runs.empty() && runs.back().end == begin)
+                runs.back().end = end;
+            else
+                runs.push_back({begin, end});
+        }
+    }
+    return runs;
+}
+
+inline std::int32_t naive_mismatches(const Word* a, const Word* b, const WordRuns& runs) {
+    std::int32_t count = 0;
+    for (std::size_t run = 0; run < runs.count; ++run)
+        count += naive_mismatches(a, b, runs.first[run].begin, runs.first[run].end);
+    return count;
+}
+
 /// A threshold or limit that tells `value` from its neighbours, or an extreme one.
 inline std::int32_t near(std::int32_t value) {
     constexpr std::int32_t kFixed[] = {std::numeric_limits<std::int32_t>::min(),
@@ -150,6 +191,7 @@ void test_exits(const Isas& isas);
 void test_pools(const Isas& isas);
 void test_integers(const Isas& isas);
 void test_octets(const Isas& isas);
+void test_tables(const Isas& isas);
 void test_output(const Isas& isas);
 
 }  // namespace o3bnn::testing

@@ -46,7 +46,7 @@ struct BinaryRun {
     void operator()() const {
         for (std::size_t i = 0; i < tiles.size(); i += kernel->tile) {
             const std::size_t count = std::min(kernel->tile, tiles.size() - i);
-            kernel->dense({tiles.data() + i, count, blocks.data(), words, 0, words, channels});
+            kernel->dense({tiles.data() + i, count, blocks.data(), words, channels});
         }
     }
 };
@@ -56,6 +56,8 @@ void bench_bits(const std::vector<const Isa*>& isas, std::size_t words, std::siz
     for (Word& word : rows) word = generator();
     for (Word& word : bits) word = generator();
     const std::vector<std::int32_t> limits(round_up(channels, 64), static_cast<std::int32_t>(words * kWordBits / 2));
+    const WordRange all{0, words};
+    const WordRuns all_words{&all, 1};
     std::vector<BinaryRun> runs;
     std::vector<const char*> names;
     for (const Isa* isa : isas) {
@@ -75,7 +77,8 @@ void bench_bits(const std::vector<const Isa*>& isas, std::size_t words, std::siz
                     rows[c * words + word];
         }
         for (std::size_t i = 0; i < patches; ++i)
-            run.tiles.push_back({bits.data() + i * words, limits.data(), run.fired.data() + i * word_count(channels)});
+            run.tiles.push_back(
+                {bits.data() + i * words, limits.data(), run.fired.data() + i * word_count(channels), &all_words});
     }
     compare("fan-in " + std::to_string(words * kWordBits) + ", " + std::to_string(channels) + " channels, " +
                 std::to_string(patches) + " patches",

@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
     test_pools(isas);
     test_integers(isas);
     test_octets(isas);
+    test_tables(isas);
     test_output(isas);
     std::printf("%zu shapes agree\n", (shapes + every - 1) / every);
 }

@@ -6,6 +6,7 @@ namespace {
 
 struct PoolCase {
     std::size_t words, row_words, channels, positions, count;
+    RunLists runs;
     std::vector<Word> rows, patches;        // [channels][words], [positions][count][words]
     std::vector<Word> decisive, exist;      // [word_count(channels)]
     std::vector<std::int32_t> limits;       // [positions][count][channels]
@@ -18,6 +19,7 @@ struct PoolCase {
           channels(channels_),
           positions(positions_),
           count(count_),
+          runs({{{0, words_}}, random_runs(words_, kRowStep)}),
           rows(random_words(words_ * channels_)),
           patches(random_words(words_ * positions_ * count_)),
           decisive(random_words(word_count(channels_))),
@@ -36,7 +38,8 @@ struct PoolCase {
         bool settled = false;
         for (std::size_t position = 0; position < positions; ++position) {
             const std::size_t at = position * count + window;
-            const std::int32_t m = naive_mismatches(patches.data() + at * words, rows.data() + c * words, 0, words);
+            const std::int32_t m =
+                naive_mismatches(patches.data() + at * words, rows.data() + c * words, runs.of(at));
             const bool fires = (random_below(1 + rarely) == 0) == bit;
             limits[at * channels + c] = fires ? m : m - 1;  // the limits that are nearest to the mismatches
             settled = settled || fires == bit;
@@ -55,7 +58,7 @@ struct PoolCase {
             auto* bounds = memory().limits[at].place<std::int32_t>(round_up(channels, kWordBits));
             std::fill(std::copy_n(limits.data() + at * channels, channels, bounds),
                       bounds + round_up(channels, kWordBits), -1);
-            tiles.push_back({patch, bounds});
+            tiles.push_back({patch, bounds, &runs.of(at)});
         }
         Word* results[kMaxTile];
         for (std::size_t window = 0; window < taken; ++window)

@@ -61,6 +61,16 @@ def test_t5_groups_take_strips_in_turn():
     assert [event["window"] for event in run.events(LOAD)[:4]] == [0, 2, 4, 6]
 
 
+def test_t5_the_last_strips_go_to_the_groups_that_need_them_first():
+    """Seven windows, two groups: the seventh waits until a group is down to one window, though there is room for it."""
+    network = conv((1, 7, 64), 1, threshold=60)
+    run = Run(network, machine(pes=2, depth=4), choice=(1, 1, 1))
+    assert run[0].mapping == "2 x 1 x 1"
+    loaded = {event["window"]: event["cycle"] for event in run.events(LOAD)}
+    assert [loaded[window] for window in range(6)] == [0] * 6
+    assert loaded[6] == run.cycles(ISSUE, window=2)[-1]
+
+
 OVERLAPPING = conv((5, 5, 8), 1, pool=((3, 3), (2, 2)), threshold=8)
 """Two rows of two windows, which share the five neurons of the third row."""
 
@@ -232,8 +242,10 @@ def test_t17_the_loader_has_its_width():
 def test_t18_patches_share_columns_and_leave_padding_out():
     aligned = Run(conv((3, 5, 8), 1, kernel=3, threshold=20), machine())
     assert aligned[0].traffic["map_reads"] == 9 + 3 + 3
-    odd = Run(conv((3, 5, 4), 1, kernel=3, threshold=20), machine())
-    assert odd[0].traffic["map_reads"] == 3 * 5, "positions of 36 edges take 5 words each"
+    halves = Run(conv((3, 5, 4), 1, kernel=3, threshold=20), machine())
+    assert halves[0].traffic["map_reads"] == 6 + 2 + 2, "columns of three half words take two words each"
+    odd = Run(conv((3, 5, 3), 1, kernel=3, threshold=20), machine())
+    assert odd[0].traffic["map_reads"] == 3 * 4, "positions of 27 edges take 4 words each"
     padded = Run(conv((1, 1, 8), 1, kernel=3, padding=1), machine())
     assert padded[0].traffic["map_reads"] == 1
     streamed = conv((1, 1, 64), 1, threshold=60)

@@ -197,14 +197,17 @@ PRESETS = {
             name="zc706",
             pes=232,
             word=64,
-            stations=6,
+            stations=4,
             latency=3,
             depth=4,
-            loader_words=16,
+            loader_words=24,
             slot_words=512,
             weight_words=512,
             map_bytes=(100_352, 100_352),
-            dram_bytes=64,
+            # Both memories of the board: the PL's SODIMM, 64 bit at 1600 MT/s, 12.8 GB/s (UG954), and the PS's, 32 bit
+            # at 1066 MT/s, 4.264 GB/s through the AXI HP ports (UG585, "Theoretical Bandwidth"). Together 85.3 bytes a
+            # cycle at peak; of those 97%, as UG585 ("DDR Efficiency") measured it for sequential reads at the PS.
+            dram_bytes=82,
             dram_latency=40,
             clock_mhz=200.0,
             device="xc7z045",

@@ -1,26 +1,37 @@
 """What a mapping will cost in cycles, about, and the cheapest one. Only the choice depends on it, never a result."""
 
+import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
-
-import numpy as np
 
 from o3bnn.accel.config import AcceleratorConfig
 from o3bnn.accel.work import StageWork
 
 SPREAD = 0.25
-"""Assumed standard deviation over mean of the channels' words without a profile; half of it with one."""
+"""Assumed standard deviation over mean of the channels' words without a profile."""
 
-UNEVEN_WINDOW = 0.8
-"""The same for the work of one window, which a machine evens out over the windows that it works on at once: divided by
-their number to the power of 1.5, which fits what was simulated."""
+UNEVEN_WINDOW = 0.5
+"""The same for the work of one window where that varies, which a machine evens out over the windows that it works on at
+once: divided by their number to the power of 1.5. With DRIFT it fits what was simulated for single stages."""
+
+DRIFT = 1.2
+"""How far groups fall out of step, in strips: this part of the square root of (strips a group / channels a lane)."""
+
+LAST_STRIP = 0.4
+"""Part of a strip for which a group works on after the mean one has ended, where groups are out of step."""
 
 
 class Room(NamedTuple):
-    """What a stage may take of the memories: words of a PE's bank, bytes for a neuron map (T5)."""
+    """What a stage may take of the memories: words of a PE's bank, bytes for a neuron map (T5).
+
+    next_bits: weights of the streamed single-use stages that follow, which what the stage leaves of the banks can take
+    while it runs (T24, T25).
+    """
 
     bank: int
     neuron_map: int = 0
+    next_bits: int = 0
 
 
 class Choice(NamedTuple):
@@ -31,7 +42,8 @@ class Choice(NamedTuple):
     passes: int
 
 
-FullestLane = Callable[[int], float]
+FullestLane = Callable[[int, int], float]
+"""Words of a position on the fullest of so many lanes, in the heaviest of so many passes."""
 
 
 def groups(work: StageWork, config: AcceleratorConfig, lanes: int) -> int:
@@ -48,12 +60,15 @@ def neuron_map_rows(work: StageWork, strip: int, room: Room) -> int:
 def cheapest(
     work: StageWork, config: AcceleratorConfig, room: Room, fullest: FullestLane | None, spilled: bool = False
 ) -> Choice:
-    """The choice of least cost. spilled: the stage's input is in DRAM."""
+    """The choice of least cost. spilled: the stage's input is in DRAM.
+
+    At equal cost a single group takes long strips, which load less, and several take short ones, which end evenly.
+    """
     if spilled:
         rate = max(1, min(config.loader_words, 8 * config.dram_bytes // config.word))
         config = config.replace(loader_words=rate)
     lanes = sorted({-(-work.channels // slots) for slots in range(1, work.channels + 1)})
-    loads = {n: fullest(n) for n in lanes if n <= config.pes} if fullest is not None and not config.lockstep else None
+    fullest = None if fullest is None or config.lockstep else functools.cache(fullest)
     choices = (
         Choice(n, strip, passes)
         for n in lanes
@@ -61,7 +76,12 @@ def cheapest(
         for passes in _passes(work, -(-work.channels // n), room.bank)
         for strip in _strips(work)
     )
-    return min(choices, key=lambda choice: (_cycles(work, config, choice, room, loads), choice))
+
+    def key(choice: Choice) -> tuple[float, int, Choice]:
+        alone = groups(work, config, choice.lanes) == 1
+        return _cycles(work, config, choice, room, fullest), -choice.strip if alone else choice.strip, choice
+
+    return min(choices, key=key)
 
 
 def _strips(work: StageWork) -> Iterator[int]:
@@ -84,7 +104,7 @@ def _passes(work: StageWork, slots: int, bank: int) -> list[int]:
 
 
 def _cycles(
-    work: StageWork, config: AcceleratorConfig, choice: Choice, room: Room, loads: dict[int, float] | None
+    work: StageWork, config: AcceleratorConfig, choice: Choice, room: Room, fullest: FullestLane | None
 ) -> float:
     """The fullest lane's words or the loader's, and what comes on top: first loads, weights, the uneven end."""
     length = min(choice.strip, work.windows)
@@ -96,14 +116,26 @@ def _cycles(
     slots = -(-channels // choice.lanes)
     start = side_by_side * work.patch_words / config.loader_words
     neurons = work.strip_neurons(length, _twice(config) if rows else 1.0)
-    if config.lockstep or not config.prune:
-        busy, tail = float(slots * -(-strips // side_by_side) * neurons * work.words), 0.0
-    else:
-        window = _window_words(work, config, choice, loads)
-        busy = window * work.windows / length * neurons / side_by_side
-        tail = window * neurons * (1.0 if strips > 1 else 0.0)
-    each = max(busy, patches / config.loader_words) + start + tail + _fetch(work, config, choice, slots, room.bank)
-    return choice.passes * each
+    strip_words = neurons * _position_words(work, config, choice, slots, fullest)
+    busy = strip_words * _rounds(work, config, choice, strips, side_by_side)
+    each = max(busy, patches / config.loader_words) + start + _fetch(work, config, choice, slots, room.bank)
+    cycles = choice.passes * each
+    return cycles + _kept_waiting(work, config, choice, room, slots, cycles)
+
+
+def _varies(work: StageWork, config: AcceleratorConfig) -> bool:
+    """Whether windows differ much in work: where few neurons of a pool, or planes of an integer, often suffice."""
+    return config.prune and not config.lockstep and (work.pool != (1, 1) or work.planes > 1)
+
+
+def _rounds(work: StageWork, config: AcceleratorConfig, choice: Choice, strips: int, side_by_side: int) -> float:
+    """Strips that the busiest group takes: a whole number in step, a part of one above the mean where groups drift."""
+    whole = -(-strips // side_by_side)
+    if strips == 1 or not _varies(work, config):
+        return float(whole)
+    mean = strips / side_by_side
+    drift = min(1.0, DRIFT * math.sqrt(mean * choice.lanes * choice.passes / work.channels))
+    return (1 - drift) * whole + drift * (mean + LAST_STRIP)
 
 
 def _twice(config: AcceleratorConfig) -> float:
@@ -119,15 +151,36 @@ def _strips_at_once(work: StageWork, strip: int, rows: int) -> int:
     return max(1, window_rows * work.out_columns // strip)
 
 
-def _window_words(work: StageWork, config: AcceleratorConfig, choice: Choice, loads: dict[int, float] | None) -> float:
+def _position_words(
+    work: StageWork, config: AcceleratorConfig, choice: Choice, slots: int, fullest: FullestLane | None
+) -> float:
     """Words of a position on the slowest lane of a pass, with an allowance for what no profile foresees."""
+    if config.lockstep or not config.prune:
+        return float(slots * work.words)
     mean = work.channels / choice.lanes / choice.passes
-    words = mean * work.words if loads is None else loads[choice.lanes] / choice.passes
-    at_once = 1 + min(config.depth - 1, (config.slot_words - work.patch_words) // max(1.0, work.new_words))
-    uneven = SPREAD if loads is None else SPREAD / 2
-    if work.windows > 1:
+    words = mean * work.words if fullest is None else fullest(choice.lanes, choice.passes)
+    uneven = SPREAD if fullest is None else 0.0
+    if _varies(work, config) and work.windows > 1:
+        at_once = 1 + min(config.depth - 1, (config.slot_words - work.patch_words) // max(1.0, work.new_words))
         uneven += UNEVEN_WINDOW / max(1, at_once) ** 1.5
-    return float(words * (1 + uneven * np.sqrt(2 * np.log(max(choice.lanes, 1)) / max(mean, 1))))
+    return words * (1 + uneven * math.sqrt(2 * math.log(choice.lanes) / max(mean, 1)))
+
+
+def _kept_waiting(
+    work: StageWork, config: AcceleratorConfig, choice: Choice, room: Room, slots: int, cycles: float
+) -> float:
+    """Cycles by which a stage delays the weights of single-use stages after it: those wait for DRAM alone.
+
+    They are fetched ahead, after the stage's own, into what its last pass leaves of the banks: while it runs, and
+    before, beside a pass that takes as much.
+    """
+    bank_bits, rate = config.pes * config.word, 8 * config.dram_bytes
+    words = slots * work.bank_words
+    wanted = min(room.next_bits, room.bank * bank_bits)
+    before = room.bank - (choice.passes + 1) * words
+    while_running = cycles * rate + min(before, 0) * bank_bits
+    ahead = min(wanted, (room.bank - words) * bank_bits, max(before, 0) * bank_bits + while_running)
+    return (wanted - max(0.0, ahead)) / rate
 
 
 def _fetch(work: StageWork, config: AcceleratorConfig, choice: Choice, slots: int, bank: int) -> float:

@@ -97,9 +97,10 @@ def map_network(
         budget = min(config.weight_words // RESIDENT_PART, config.weight_words - room)
         resident = _choose_residents(stages, resident, budget)
     left = config.weight_words - sum(s.bank_words for s, keep in zip(stages, resident, strict=True) if keep)
+    follow = _single_use_bits(works, resident)
     stages = [
-        s if keep else _map_stage(s.work, config, cost.Room(left, octets), shares, spilled)
-        for s, keep, octets, spilled in zip(stages, resident, free, spills, strict=False)
+        s if keep else _map_stage(s.work, config, cost.Room(left, octets, bits), shares, spilled)
+        for s, keep, octets, bits, spilled in zip(stages, resident, free, follow, spills, strict=False)
     ]
     return NetworkMapping(
         tuple(
@@ -118,6 +119,16 @@ def _choose_residents(stages: Sequence[StageMapping], allowed: Sequence[bool], b
             keep[index] = True
             budget -= stages[index].bank_words
     return keep
+
+
+def _single_use_bits(works: Sequence[StageWork], resident: Sequence[bool]) -> list[int]:
+    """For each stage but single-use ones: bits of the weights of the streamed single-use stages right after it."""
+    bits = [0]
+    for work, keep in zip(reversed(works), reversed(resident), strict=True):
+        streamed = work.single and not keep
+        bits.append(bits[-1] + work.channels * work.bank_words * work.word if streamed else 0)
+    ahead = bits[-2::-1]
+    return [0 if work.single else following for work, following in zip(works, ahead, strict=True)]
 
 
 def _spilled(network: Network, config: AcceleratorConfig, images: int) -> list[bool]:
@@ -150,9 +161,9 @@ def _map_stage(
             f"{work.name} takes {work.bank_words} of a bank"
         )
     share = None if shares is None else shares.get(work.name)
-    fullest = None if share is None else lambda lanes: _fullest(share, lanes)
-    choice = cost.cheapest(work, config, room, fullest, spilled)
     order = np.arange(work.channels) if share is None else np.argsort(-share, kind="stable")
+    fullest = None if share is None else lambda lanes, passes: _fullest(order[::passes], lanes, share)
+    choice = cost.cheapest(work, config, room, fullest, spilled)
     chunks = [order[i :: choice.passes] for i in range(choice.passes)]
     groups = cost.groups(work, config, choice.lanes)
     rows = cost.neuron_map_rows(work, choice.strip, room)
@@ -160,9 +171,9 @@ def _map_stage(
     return StageMapping(work, passes, resident=True)
 
 
-def _fullest(share: npt.NDArray[np.float64], lanes: int) -> float:
-    """Words of the fullest lane, per position, when the channels are balanced over `lanes`."""
-    columns = _balance(np.argsort(-share, kind="stable"), lanes, share)
+def _fullest(channels: npt.NDArray[np.int64], lanes: int, share: npt.NDArray[np.float64]) -> float:
+    """Words of the fullest lane, per position, when channels are balanced over `lanes`."""
+    columns = _balance(channels, lanes, share)
     return float(np.where(columns >= 0, share[np.maximum(columns, 0)], 0).sum(axis=1).max())
 
 

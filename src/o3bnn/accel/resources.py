@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from o3bnn.accel.config import AcceleratorConfig
 
 LUT_PER_BIT = 1.6
+LUT_PER_OPERAND_BIT = 0.5  # halves of an operand word change places (T18): two bits a LUT
 LUT_PER_STATION = 60
 LUT_PER_PE = 150
 LUT_PER_LOADER_BIT = 3
@@ -64,7 +65,7 @@ def estimate(config: AcceleratorConfig) -> Resources:
     """Resources of a config, an estimate (see the module)."""
     device = DEVICES.get(config.device)
     in_luts = config.slot_words <= MAX_LUT_RAM_WORDS and not (device and device.lut4)
-    pe = LUT_PER_BIT * config.word + LUT_PER_STATION * config.stations + LUT_PER_PE
+    pe = (LUT_PER_BIT + LUT_PER_OPERAND_BIT) * config.word + LUT_PER_STATION * config.stations + LUT_PER_PE
     if config.bounds == "sharp":
         pe += SHARP_LUT_PER_WORD * config.bounds_words
     if in_luts:

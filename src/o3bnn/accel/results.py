@@ -104,7 +104,7 @@ def stage_result(config: AcceleratorConfig, mapping: StageMapping, role: str, va
         station_cycles=values["station_cycles"],
         slot_word_cycles=values["slot_word_cycles"],
         slot_words_peak=values["slot_words_peak"],
-        neurons_a_channel=work.windows * work.pool[0] * work.pool[1],
+        neurons_a_channel=work.neurons,
         channel_words=np.array(values["channel_words"], np.int64),
         mapping=text + ("" if mapping.resident else ", streamed"),
     )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,7 @@ class Simulator:
         batch = self._batch(pixels)
         window = trace or TraceWindow(0, 0, 0)
         try:
-            bits, sums, counters, events = self._machine().run(
+            bits, sums, counters, events = self._machine.run(
                 image=operands.encode(self.network.input, batch).reshape(-1),
                 first=window.first,
                 last=window.last,
@@ -96,6 +97,7 @@ class Simulator:
     def _roles(self) -> list[str]:
         return [*("input" if s.integer_input else "binary" for s in self.network.stages), "output"]
 
+    @cached_property
     def _machine(self) -> NativeMachine:
         c = self.config
         machine = NativeMachine(

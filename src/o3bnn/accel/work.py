@@ -57,7 +57,8 @@ class StageWork:
 
     @property
     def aligned(self) -> bool:
-        return self.geometry.group_channels % self.word == 0
+        """Whether patches are kept as pixels, in half words (T18)."""
+        return 2 * self.geometry.group_channels % self.word == 0
 
     @property
     def patch_words(self) -> int:
@@ -67,7 +68,7 @@ class StageWork:
             return self.pool[0] * self.pool[1] * self.words * g.groups
         rows = min((self.pool[0] - 1) * g.stride[0] + g.kernel[0], g.in_height)
         columns = min((self.pool[1] - 1) * g.stride[1] + g.kernel[1], g.in_width)
-        return rows * columns * (g.in_channels // self.word) * self.planes
+        return columns * -(-rows * g.in_channels * self.planes // self.word)
 
     @property
     def new_words(self) -> float:
