@@ -34,7 +34,8 @@ BATCH = 500
 class Recipe:
     """A model: its network and how it is trained. stored: see `--stored-size` of `o3bnn train`.
 
-    start: the recipe whose result it starts from. teacher: the one whose result it learns from. Both are trained first.
+    start: the recipe whose result it starts from. teacher: the one whose result it learns from. They must have been
+    trained in the same folder before.
     """
 
     network: str
@@ -93,13 +94,22 @@ def correct_in_torch(module: nn.Sequential, test: Dataset, device: str) -> int:
     return correct
 
 
+def _finished(name: str, arguments: argparse.Namespace) -> nn.Sequential:
+    """The network of a recipe that has been trained to its end."""
+    checkpoint, epochs = arguments.out / name / LAST, arguments.epochs or RECIPES[name].settings.epochs
+    if checkpoint.is_file():
+        module, info = load_checkpoint(checkpoint)
+        if info.metadata.get("epochs") == f"{epochs} of {epochs}":
+            return module
+    raise SystemExit(f"{checkpoint} is missing or unfinished: train {name} first (the same command with that recipe)")
+
+
 def fit(name: str, recipe: Recipe, arguments: argparse.Namespace) -> None:
     training, test = datasets(recipe, arguments.data, arguments.limit)
     options = {"classes": len(training.class_names), **recipe.options}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     start, teacher = (
-        None if source is None else load_checkpoint(arguments.out / source / LAST)[0]
-        for source in (recipe.start, recipe.teacher)
+        None if source is None else _finished(source, arguments) for source in (recipe.start, recipe.teacher)
     )
     settings = recipe.settings if arguments.epochs is None else replace(recipe.settings, epochs=arguments.epochs)
     torch.manual_seed(settings.seed)
@@ -191,6 +201,11 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="train nothing, measure")
     arguments = parser.parse_args()
     rows: list[dict[str, object]] = []
+    real_valued = [name for name in arguments.recipes if RECIPES[name].options.get("real_valued")]
+    if arguments.measure and real_valued:
+        parser.error(
+            f"{', '.join(real_valued)}: a real-valued network cannot be compiled, so there is nothing to measure"
+        )
     for name in arguments.recipes:
         if arguments.measure:
             rows += measure(name, RECIPES[name], arguments)

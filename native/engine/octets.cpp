@@ -49,7 +49,7 @@ bool OctetForm::read_table(const std::int16_t* table) {
     if (*greatest - least_ > kGreatest * step_) return false;
     for (std::size_t pixel = 0; pixel < 256; ++pixel)
         octets_[pixel] = static_cast<std::uint8_t>((table[pixel] - least_) / step_);
-    identity_ = std::is_sorted(octets_, octets_ + 256, std::less_equal<>());
+    identity_ = std::adjacent_find(octets_, octets_ + 256, std::greater_equal<>()) == octets_ + 256;
     return true;
 }
 

@@ -56,6 +56,8 @@ class Stage {
   public:
     /// table: the input encoding, [256]; of the first stage only.
     Stage(const StageSpec& spec, const Isa& isa, const std::int16_t* table);
+    Stage(const Stage&) = delete;  // `runs_` points into `run_lists_`
+    Stage(Stage&&) = default;
 
     Shape in, conv, out;
     Extent kernel, stride, pool_size, pool_stride;

@@ -94,9 +94,9 @@ void TableForm::derive_limits(const Stage& stage, const OctetForm& octets) {
             limits_[c * padded_outputs_ + channel] = octets.limits(c)[channel] - kMiddle * weights;
     }
     if (stretch_ < kernel_rows) return;
-    using Narrow = std::numeric_limits<std::int16_t>;  // the greatest is reached by no sum, being no multiple of 128
-    for (const std::int32_t limit : limits_)
-        narrow_.push_back(static_cast<std::int16_t>(std::clamp<std::int32_t>(limit, Narrow::min(), Narrow::max())));
+    using Narrow = std::numeric_limits<std::int16_t>;
+    for (const std::int64_t limit : limits_)
+        narrow_.push_back(static_cast<std::int16_t>(std::clamp<std::int64_t>(limit - 1, Narrow::min(), Narrow::max())));
 }
 
 }  // namespace o3bnn

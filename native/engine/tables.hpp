@@ -55,7 +55,7 @@ class TableForm {
     AlignedVector<std::uint16_t> indices_;
     AlignedVector<std::int16_t> starts_;
     std::vector<std::int32_t> limits_;
-    std::vector<std::int16_t> narrow_;  ///< limits, where one stretch holds all kernel rows
+    std::vector<std::int16_t> narrow_;  ///< limits - 1, where one stretch holds all kernel rows
 };
 
 }  // namespace o3bnn

@@ -90,8 +90,8 @@ void narrow_tile(const TableTask& task, const TableTile* tiles, std::size_t vect
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) {
             const std::size_t channel = (vector + c) * kTableLanes;
-            const __m512i limits = _mm512_loadu_si512(tiles[p].narrow + channel);
-            const __mmask32 fires = _mm512_cmpge_epi16_mask(_mm512_add_epi16(sums[p][c], beyond), limits);
+            const __m512i below = _mm512_loadu_si512(tiles[p].narrow + channel);
+            const __mmask32 fires = _mm512_cmpgt_epi16_mask(_mm512_add_epi16(sums[p][c], beyond), below);
             tiles[p].fired[channel / kWordBits] |= Word{_cvtmask32_u32(fires)} << (channel % kWordBits);
         }
     }

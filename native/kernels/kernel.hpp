@@ -151,7 +151,7 @@ struct TableTile {
     std::size_t table;           ///< of a map row: the first that the patch reads
     std::int32_t beyond;         ///< sum of the octets that the tables cover beyond the last edge of a kernel row
     const std::int32_t* limits;  ///< [channels rounded up to the kernel's table_lanes], INT32_MAX beyond the last
-    const std::int16_t* narrow;  ///< limits in 16 bits, where the stretch holds all kernel rows; INT16_MAX for never
+    const std::int16_t* narrow;  ///< limits - 1 in 16 bits (INT16_MAX: never), where the stretch holds all kernel rows
     Word* fired;                 ///< as in IntegerTile
 };
 

@@ -32,6 +32,12 @@ struct TableCase {
             signs[i] = (extreme ? i / run / kernel_rows : generator()) & 1 ? 1 : -1;
     }
 
+    /// For 7 x 21: a first patch whose octets, all subtracted in lanes beyond the last channel, make INT16_MAX there.
+    void fill_up() {
+        std::fill(map.begin(), map.end(), std::uint8_t{223});
+        map[0] = 211;
+    }
+
     std::int32_t sum(std::size_t position, std::size_t channel) const {
         std::int32_t sum = 0;
         for (std::size_t row = 0; row < kernel_rows; ++row) {
@@ -94,7 +100,7 @@ struct TableCase {
         }
         std::vector<std::int16_t> clamped;
         for (const std::int32_t limit : limits)
-            clamped.push_back(static_cast<std::int16_t>(std::clamp(limit, -32768, 32767)));
+            clamped.push_back(static_cast<std::int16_t>(std::clamp<std::int64_t>(std::int64_t{limit} - 1, -32768, 32767)));
         made.narrow = memory().limits[position].place(clamped);
         return made;
     }
@@ -130,7 +136,8 @@ void test_tables(const Isas& isas) {
     for (const auto& [run, kernel_rows, right] : kShapes) {
         for (const std::size_t channels : kChannels) {
             if (!selected()) continue;
-            const TableCase task(run, kernel_rows, right, channels);
+            TableCase task(run, kernel_rows, right, channels);
+            if (run == 21 && channels % 32 == 1) task.fill_up();
             for (const Isa* isa : isas) {
                 if (isa->integer->by_tables) task.check(*isa->integer);
             }

@@ -76,7 +76,8 @@ def train(
 
     batch: all training images, uint8 [n, height, width, channels], and labels. resume: go on after the last whole epoch
     of the folder, bit for bit as if nothing had happened; a finished run returns at once. accelerator, devices, nodes:
-    as Lightning's `Trainer` takes them; several devices share every batch.
+    as Lightning's `Trainer` takes them; several devices share every batch. On a CPU with glibc, the process keeps the
+    memory that it frees from then on: steps would spend their time in page faults.
 
     Raises:
         InputError: settings that do not fit the data, a folder that holds a run (without `resume`) or another one.
@@ -84,12 +85,13 @@ def train(
         KeyboardInterrupt: interrupted; `last.safetensors` is the network as it was then.
     """
     _prepare(run.folder, resume)
-    _keep_freed_memory()
     keeper = _Keeper(run, settings)
     ckpt = run.folder / RESUME
     if resume and ckpt.is_file():
         keeper.check(ckpt)
     trainer = _trainer(settings, keeper, accelerator, devices, nodes)
+    if trainer.strategy.root_device.type == "cpu":
+        _keep_freed_memory()
     batches = TrainingBatches(
         batch.images,
         batch.labels,
@@ -112,8 +114,7 @@ def train(
 def _keep_freed_memory() -> None:
     """Have glibc keep freed memory for the next tensors (`mallopt`); other C libraries are left as they are.
 
-    By default it takes every large block from the system and gives it back at once, so that a training step on a CPU
-    spends a tenth of its time and more in page faults.
+    By default it takes every large block from the system and gives it back at once, and every page of it faults.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
