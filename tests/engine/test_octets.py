@@ -21,14 +21,17 @@ TABLES = {
 
 
 @pytest.mark.parametrize("isa", _native.available_isas())
+@pytest.mark.parametrize("channels", [70, 6], ids=["looked up", "multiplied"])  # where the processor does both
 @pytest.mark.parametrize("name", TABLES)
-def test_any_input_table_gives_the_reference_bits(name, isa, monkeypatch):
+def test_any_input_table_gives_the_reference_bits(name, channels, isa, monkeypatch):
     monkeypatch.setenv("O3BNN_ISA", isa)
-    convs = (networks.Conv(70, (3, 5), (2, 1), padding=(1, 3, 2, 0), pool=((2, 2), (2, 2))),)
+    convs = (networks.Conv(channels, (3, 5), (2, 1), padding=(1, 3, 2, 0), pool=((2, 2), (2, 2))),)
     network = networks.build(networks.Recipe((11, 9, 3), convs, table=TABLES[name].astype(np.int16), seed=3))
     pictures = networks.images(network, 6)
     trace = reference.run(network, pictures)
     engine = Engine(network, threads=1, pruning="off")
+    if isa == "avx512" and name == "falling":
+        assert engine.kernels == ("conv_int_tables_avx512" if channels == 70 else "conv_int_avx512",)
     np.testing.assert_array_equal(engine.activations(pictures)[0], trace.stages[0].bits)
     np.testing.assert_array_equal(engine.sums(pictures), trace.sums)
     assert 0.02 < trace.stages[0].fired.mean() < 0.98

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -28,6 +29,15 @@ def test_any_number_of_threads_gives_the_same(threads, pruning):
         for found, wanted in zip(engine.activations(PICTURES), TRACE.stages, strict=True):
             np.testing.assert_array_equal(found, wanted.bits)
     assert engine.profile(PICTURES, word=5) == Engine(NETWORK, threads=1).profile(PICTURES, word=5)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 7])
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_threads_share_the_classes_of_an_image(classes, threads, monkeypatch):
+    monkeypatch.setattr("o3bnn.engine.engine._SHARED_EDGES", 0)
+    network = networks.build(replace(networks.AWKWARD["overlapping windows"], classes=classes))
+    picture = networks.images(network, 1)
+    np.testing.assert_array_equal(Engine(network, threads=threads).sums(picture), reference.run(network, picture).sums)
 
 
 def test_the_default_is_every_usable_cpu():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,6 +54,20 @@ def accuracy(module):
     with torch.no_grad():
         logits = module(torch.from_numpy(images).permute(0, 3, 1, 2).float())
     return {"accuracy": float((logits.argmax(1).numpy() == labels).mean())}
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["glibc", "another C library"])
+def test_freed_memory_is_kept_where_the_c_library_can(found, tmp_path, monkeypatch):
+    calls = []
+
+    def load(name):
+        if not found:
+            raise OSError(name)
+        return SimpleNamespace(mallopt=lambda *options: calls.append(options))
+
+    monkeypatch.setattr("o3bnn.train.session.ctypes.CDLL", load)
+    assert len(go(tmp_path, TrainSettings(epochs=1, shift=0, **BATCH))) == 1
+    assert calls == ([(-1, -1), (-4, 0)] if found else [])
 
 
 def test_it_learns_and_leaves_its_files(tmp_path):
