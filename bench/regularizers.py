@@ -1,82 +1,125 @@
-"""Compare the pruning regularizers on small problems: accuracy against the exact share of edges evaluated.
+"""Compare forms of the pruning terms on small problems: accuracy against the exact share of edges evaluated.
 
     python bench/regularizers.py --mnist DIR --cifar DIR [--only mlp] [--threads 1]
 
-Needs the `train` extra. A problem trains its network from scratch, plain and with each set of terms, with the same
-seed, images and schedule. Accuracy is that of the compiled network on the native engine over the whole test set; shares
-are counts over its first 500 images. `--only step` measures what the terms add to a training step. Rows replace those
-of the same problem in results/regularizers.csv.
+Needs the `train` extra. A problem trains its network from scratch, or tunes one that was trained plain, without terms
+and with each set of them, on the same images in the same order. Accuracy is that of the compiled network on the native
+engine over the whole test set; shares are counts over its first 500 images. `visited_by_8`: share of the pooled
+neurons that are evaluated where groups of 8 neighbouring channels leave a window together. `--only step` measures what
+the terms add to a training step. Rows replace those of the same problem in results/regularizers.csv, and
+docs/regularizers.svg is drawn from all of it.
 """
 
 import argparse
+import copy
 import csv
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from torch import nn
 from torch.nn import functional
 
 import o3bnn
 from o3bnn.data import open_dataset
 from o3bnn.train import build, clip_latent_weights
-from o3bnn.train.regularizers import Form, PruningRegularizer
+from o3bnn.train.batches import TrainingBatches
+from o3bnn.train.regularizers import Estimate, PruningRegularizer
+from o3bnn.train.settings import TrainSettings
 from provenance import RESULTS, provenance
+from regularizer_forms import LANES, agreement, lanes, margin
 
 COUNTED = 500
 PATH = RESULTS / "regularizers.csv"
+PLOT = Path(__file__).parent.parent / "docs" / "regularizers.svg"
+FORMS: dict[str, Estimate] = {"margin": margin, "agreement": agreement, "lanes": lanes}
 
 
 @dataclass(frozen=True)
 class Terms:
     """Options of the regularizer; its weights rise linearly over the first third of the steps."""
 
-    form: Form = "joint"
+    form: str = "joint"
     pool: float = 0.0
     threshold: float = 0.0
     through_weights: float = 0.0
 
+    def regularizer(self, model: nn.Sequential) -> PruningRegularizer:
+        form = FORMS.get(self.form, self.form)
+        return PruningRegularizer(model, form=form, through_weights=self.through_weights)  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Problem:
-    """A network, its data, and the terms that it is trained with, one after the other."""
+    """A network, its data, and the terms that it is trained with, one after the other.
+
+    tuned: what comes after a training without terms that all runs share; None: every run starts from scratch.
+    """
 
     network: str
     options: dict[str, float]
     data: str
-    epochs: int
-    batch: int
+    settings: TrainSettings
     terms: tuple[Terms, ...]
+    tuned: TrainSettings | None = None
 
 
-PLAIN = Terms()
+SCRATCH = TrainSettings(epochs=3, batch=100, shift=3, flip=True)
 PROBLEMS = {
     "mlp": Problem(
         "mlp",
         {},
         data="mnist",
-        epochs=3,
-        batch=128,
+        settings=TrainSettings(epochs=3, batch=125),
         terms=(
-            PLAIN,
+            Terms(),
             Terms("joint", threshold=1.0),
             Terms("joint", threshold=1.0, through_weights=1.0),
+            Terms("margin", threshold=1.0, through_weights=1.0),
         ),
     ),
     "cnv": Problem(
         "cnv",
         {"width": 0.25},
         data="cifar10",
-        epochs=3,
-        batch=100,
+        settings=SCRATCH,
         terms=(
-            PLAIN,
+            Terms(),
+            Terms("joint", threshold=0.1),
+            Terms("joint", threshold=0.3),
+            Terms("joint", threshold=1.0),
+            Terms("joint", threshold=0.3, through_weights=1.0),
+            Terms("walk", pool=0.3, threshold=0.3),
+            Terms("margin", threshold=0.3),
+            Terms("margin", threshold=0.3, through_weights=1.0),
+            Terms("agreement", threshold=0.3, through_weights=1.0),
+            Terms("lanes", threshold=0.3),
+            Terms("lanes", threshold=1.0),
+        ),
+    ),
+    "cnv tuned": Problem(
+        "cnv",
+        {"width": 0.25},
+        data="cifar10",
+        settings=SCRATCH,
+        tuned=replace(SCRATCH, epochs=1, lr=1e-3, norm_rate=10, warmup=0.1),
+        terms=(
+            Terms(),
             Terms("joint", threshold=0.3),
             Terms("joint", threshold=1.0),
             Terms("joint", threshold=1.0, through_weights=1.0),
+            Terms("walk", pool=1.0, threshold=1.0),
+            Terms("margin", threshold=1.0),
+            Terms("agreement", threshold=1.0, through_weights=1.0),
+            Terms("lanes", threshold=0.3),
+            Terms("lanes", threshold=1.0),
         ),
     ),
 }
@@ -86,51 +129,36 @@ class Data:
     """Training and test images of a problem."""
 
     def __init__(self, spec: str) -> None:
-        pixels, labels = open_dataset(spec, split="train").load()
-        self.images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-        self.labels = torch.from_numpy(labels)
+        self.images, self.labels = open_dataset(spec, split="train").load()
         self.test_images, self.test_labels = open_dataset(spec, split="test").load()
 
-    def batches(self, size: int, count: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`count` shuffled batches; color images are mirrored and moved by up to 4 pixels."""
-        generator = torch.Generator().manual_seed(seed)
-        while True:
-            for index in torch.randperm(len(self.images), generator=generator).split(size):  # type: ignore[no-untyped-call]
-                if count == 0:
-                    return
-                count -= 1
-                images = self.images[index]
-                yield (_augmented(images, generator) if images.shape[1] == 3 else images).float(), self.labels[index]
 
-
-def _augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    n, channels, height, width = images.shape
-    mirrored = torch.rand(n, 1, 1, 1, generator=generator) < 0.5
-    padded = functional.pad(torch.where(mirrored, images.flip(3), images), (4, 4, 4, 4), value=128)
-    rows, columns = (torch.randint(0, 9, (n, 1), generator=generator) + torch.arange(side) for side in (height, width))
-    each, channel = torch.arange(n)[:, None, None, None], torch.arange(channels)[None, :, None, None]
-    return padded[each, channel, rows[:, None, :, None], columns[:, None, None, :]]
-
-
-def train(model: nn.Sequential, data: Data, problem: Problem, terms: Terms, lr: float, seed: int) -> None:
-    """Adam with a cosine schedule, bfloat16 for convolutions."""
-    steps = problem.epochs * len(data.images) // problem.batch
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+def train(model: nn.Sequential, data: Data, settings: TrainSettings, terms: Terms, autocast: bool) -> None:
+    """Adam with warm-up and a cosine schedule, bfloat16 for convolutions."""
+    step = 0
+    batches = TrainingBatches(data.images, data.labels, settings, epoch=lambda: step // len(batches))
+    norms = [p for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for p in m.parameters()]
+    others = [p for p in model.parameters() if all(p is not norm for norm in norms)]
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": norms, "lr": settings.lr * settings.norm_rate}]
+    optimizer = torch.optim.Adam(groups, lr=settings.lr)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: settings.rate((step + 1) / len(batches)))
+    steps = settings.epochs * len(batches)
     model.train()
-    with PruningRegularizer(model, form=terms.form, through_weights=terms.through_weights) as regularizer:
-        for step, (images, labels) in enumerate(data.batches(problem.batch, steps, seed)):
-            with torch.autocast("cpu", torch.bfloat16, enabled=problem.network == "cnv"):
-                loss = functional.cross_entropy(model(images).float(), labels)
-            if terms.pool or terms.threshold:
-                ramp = min(1.0, 3 * step / steps)
-                regularizer.pool, regularizer.threshold = terms.pool * ramp, terms.threshold * ramp
-                loss = loss + regularizer()
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            clip_latent_weights(model)
+    with terms.regularizer(model) as regularizer:
+        for _ in range(settings.epochs):
+            for images, labels in batches:
+                with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                    loss = functional.cross_entropy(model(images).float(), labels)
+                if terms.pool or terms.threshold:
+                    ramp = min(1.0, 3 * step / steps)
+                    regularizer.pool, regularizer.threshold = terms.pool * ramp, terms.threshold * ramp
+                    loss = loss + regularizer()
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                clip_latent_weights(model)
+                step += 1
 
 
 def measure(model: nn.Sequential, data: Data) -> dict[str, object]:
@@ -144,17 +172,40 @@ def measure(model: nn.Sequential, data: Data) -> dict[str, object]:
         if word == 1:
             for cause in ("constant", "threshold_high", "threshold_low", "pooling"):
                 found[f"{cause}_b1"] = round(getattr(edges, cause) / edges.dense, 4)
-    return found
+    return found | visited_by_groups(model, data)
+
+
+@torch.no_grad()
+def visited_by_groups(model: nn.Sequential, data: Data) -> dict[str, object]:
+    """Pooled neurons that are visited if 8 neighbouring channels leave a window together; {} without such pools."""
+    x = torch.tensor(data.test_images[:COUNTED]).permute(0, 3, 1, 2).float()
+    visited = neurons = 0.0
+    for module in model.eval():
+        if isinstance(module, nn.MaxPool2d):  # 2 x 2, after the sign
+            windows = functional.unfold(x, 2, stride=2).reshape(
+                len(x), -1, LANES, 4, x.shape[2] // 2 * (x.shape[3] // 2)
+            )
+            silent = (windows < 0).cumprod(3).amax(2)
+            visited += float(1 + silent[:, :, :3].sum(2).float().mean()) * windows.numel() / 4
+            neurons += windows.numel()
+        x = module(x)
+    return {"visited_by_8": round(visited / neurons, 4)} if neurons else {}
 
 
 def run(name: str, problem: Problem, data: Data, seed: int) -> Iterator[dict[str, object]]:
     """One row a training."""
-    options = ", ".join(f"{key} {value}" for key, value in problem.options.items())
-    described = {"problem": name, "network": problem.network, "options": options, "epochs": problem.epochs}
+    described = {"problem": name, "network": problem.network, "epochs": problem.settings.epochs}
+    described["options"] = ", ".join(f"{key} {value}" for key, value in problem.options.items())
+    autocast = problem.network != "mlp"
+    torch.manual_seed(seed)
+    plain = build(problem.network, **problem.options)
+    settings = replace(problem.settings, seed=seed)
+    if problem.tuned is not None:
+        train(plain, data, settings, Terms(), autocast)
+        settings = replace(problem.tuned, seed=seed + 1)
     for terms in problem.terms:
-        torch.manual_seed(seed)
-        model = build(problem.network, **problem.options)
-        train(model, data, problem, terms, 3e-3, seed)
+        model = copy.deepcopy(plain)
+        train(model, data, settings, terms, autocast)
         yield described | asdict(terms) | {"seed": seed} | measure(model, data)
 
 
@@ -201,6 +252,32 @@ def record(row: dict[str, object], replace: bool) -> None:
         writer.writerows([*rows, row])
 
 
+def draw() -> None:
+    """Accuracy against the evaluated share, a panel a problem, a color a form."""
+    with PATH.open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["problem"] in PROBLEMS]
+    names = [name for name in PROBLEMS if any(row["problem"] == name for row in rows)]
+    figure = Figure(figsize=(4.2 * len(names), 4), layout="constrained")
+    forms = list(dict.fromkeys(row["form"] for row in rows))
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        for index, form in enumerate(forms):
+            for filled in (False, True):
+                shown = [
+                    row
+                    for row in rows
+                    if row["problem"] == name and row["form"] == form and filled == (float(row["through_weights"]) > 0)
+                ]
+                x, y = ([float(row[key]) for row in shown] for key in ("evaluated_b1", "accuracy"))
+                label = f"{form}{', through weights' if filled else ''}" if shown else None
+                axes.plot(x, y, "s" if filled else "o", color=f"C{index}", label=label)
+        axes.set(title=name, xlabel="edges evaluated, B = 1", ylabel="accuracy")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.legend(frameon=False, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PLOT)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mnist", required=True, help="folder with the four MNIST files")
@@ -219,6 +296,7 @@ def main() -> None:
     if options.only in (None, "step"):
         for number, precision in enumerate(("float32", "bf16")):
             record(step_ratio(precision), replace=number == 0)
+    draw()
 
 
 if __name__ == "__main__":

@@ -48,11 +48,13 @@ class Recipe:
 
 CIFAR = TrainSettings(epochs=30, shift=3, flip=True, seed=1)
 DISTILLED = replace(CIFAR, lr=2e-3, distill=0.7, seed=2)
+LONG = replace(DISTILLED, epochs=40, lr=1.5e-3, seed=3)
 IMAGENET = TrainSettings(epochs=60, batch=256, lr=2e-3, shift=8, flip=True, seed=1)
 RECIPES = {
     "cnv_plain": Recipe("cnv", CIFAR),
     "cnv_teacher": Recipe("cnv", replace(CIFAR, epochs=12), options={"real_valued": True}),
     "cnv_distilled_plain": Recipe("cnv", DISTILLED, start="cnv_plain", teacher="cnv_teacher"),
+    "cnv_long_plain": Recipe("cnv", LONG, start="cnv_distilled_plain", teacher="cnv_teacher"),
     "vgg_like_plain": Recipe("vgg_like", replace(CIFAR, epochs=120)),
     "vgg_like_half_plain": Recipe("vgg_like", CIFAR, options={"width": 0.5}),
     "alexnet_plain": Recipe("alexnet", IMAGENET, stored=(64, 64, 3)),

@@ -22,7 +22,9 @@ def command(*arguments: object) -> list[str]:
 
 
 def call(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        command(*arguments), capture_output=True, text=True, check=False, **options
+    )
 
 
 def test_python_m() -> None:

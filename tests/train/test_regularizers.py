@@ -352,3 +352,17 @@ def test_the_gradient_reaches_the_thresholds_and_as_much_of_the_weights_as_asked
     assert found[0.0] is None
     # The sums of later layers depend on these weights too, so that halves of halves arrive there.
     assert 0 < found[0.5].abs().sum() < found[1.0].abs().sum()
+
+
+def test_a_form_of_one_s_own_sees_every_neuron_and_its_edges():
+    """With no share and no visit counted, what is left is each stage's edges outside constant channels."""
+    model, images = network(4), pixels(4)
+
+    def every_edge(neurons, beta):
+        count = sum(place.edges.expand(place.share.shape).sum() for place in neurons.places())
+        return torch.stack([count, 0 * count])
+
+    terms = estimates(model, images, form=every_edge)
+    for stage in exact(model, images).stages[1:-1]:
+        assert terms[f"{stage.name}.pool"] == pytest.approx(1 - stage.edges.constant / stage.edges.dense, abs=1e-5)
+        assert terms[f"{stage.name}.threshold"] == 0

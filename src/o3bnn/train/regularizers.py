@@ -19,7 +19,9 @@ weights. docs/decisions/0013 says why, and when not to.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -30,6 +32,7 @@ from o3bnn.errors import InputError
 from o3bnn.train.regularize_stages import PrunedStage, find_stages
 
 Form = Literal["joint", "walk"]
+Estimate = Callable[["Neurons", float], Tensor]
 
 NEURONS = 1 << 17  # of a stage that one evaluation looks at, or those of one image if they are more
 _LEAST_GAMMA = 1e-6
@@ -40,7 +43,8 @@ class PruningRegularizer:
 
     Both terms are shares, 0..1, of the edges of all hidden stages that read bits; input_stage adds the one that reads
     integers. R_pool: the edges of the neurons that are visited. R_threshold: the edges that are evaluated, by visited
-    neurons (form `joint`) or as if every neuron were visited (`walk`). beta: steepness of the soft decisive bits.
+    neurons (form `joint`) or as if every neuron were visited (`walk`). form may also be a function of a stage's
+    `Neurons` and beta, which returns what the two terms count, [2] edges. beta: steepness of the soft decisive bits.
     through_weights: how much of the gradient passes through the sums to weights and earlier layers, 0..1.
 
     Forward hooks keep the sums of the current forward in training mode, and a call uses them up. Large maps are judged
@@ -56,7 +60,7 @@ class PruningRegularizer:
         *,
         pool: float = 0.0,
         threshold: float = 0.0,
-        form: Form = "joint",
+        form: Form | Estimate = "joint",
         beta: float = 2.0,
         through_weights: float = 0.0,
         input_stage: bool = False,
@@ -68,11 +72,11 @@ class PruningRegularizer:
             raise InputError(f"through_weights = {through_weights!r} is not a share: use a number in 0..1")
         if not (math.isfinite(beta) and beta > 0):
             raise InputError(f"beta = {beta!r} is not a steepness: use a number above 0")
-        if form not in get_args(Form):
+        if not callable(form) and form not in get_args(Form):
             raise InputError(f"form = {form!r} is none of {', '.join(get_args(Form))}")
         self.pool = pool
         self.threshold = threshold
-        self.form: Form = form
+        self._estimate = form if callable(form) else partial(_evaluated, form)
         self.beta = beta
         self.through_weights = through_weights
         self._watched = [_Watched(stage) for stage in find_stages(model, input_stage=input_stage)]
@@ -84,7 +88,7 @@ class PruningRegularizer:
         with torch.autocast(self._watched[0].stage.layer.weight.device.type, enabled=False):
             for watched in self._watched:
                 neurons = watched.neurons(self.through_weights)
-                shares[watched.stage.name] = neurons.shares(self.form, self.beta) / watched.dense
+                shares[watched.stage.name] = self._estimate(neurons, self.beta) / watched.dense
         dense = sum(watched.edges for watched in self._watched)
         parts = [shares[watched.stage.name] * (watched.edges / dense) for watched in self._watched]
         total = torch.stack(parts).sum(dim=0)
@@ -149,7 +153,7 @@ class _Watched:
         if module.training:
             self._moments = self._statistics.after(self.stage.norm, inputs[0].detach())
 
-    def neurons(self, through_weights: float) -> "_Neurons":
+    def neurons(self, through_weights: float) -> "Neurons":
         """The neurons of the last forward, which is forgotten."""
         sums, moments = self._sums, self._moments
         if sums is None or moments is None:
@@ -162,7 +166,7 @@ class _Watched:
         self.dense = n * sums.shape[1] * windows
         maps = _scale_gradient(sums[:n], through_weights).float().reshape(n, sums.shape[1], *fan_in.shape)
         theta, gamma = _threshold(self.stage.norm, *moments)
-        return _Neurons(self.stage, maps, theta, gamma, fan_in, self._offset(sums))
+        return Neurons(self.stage, maps, theta, gamma, fan_in, self._offset(sums))
 
     def _geometry(self, sums: Tensor) -> tuple[Tensor, float]:
         """Fan-in of every position, and its sum over all windows; computed once a size of the maps."""
@@ -185,7 +189,20 @@ class _Watched:
 
 
 @dataclass(frozen=True, eq=False)
-class _Neurons:
+class Place:
+    """The neurons that stand at one place of their windows: [n, channels, windows down, windows across] each.
+
+    edges: of each neuron, 0 of a constant one. share: of its edges, after which each neuron is decided.
+    margin: (sum - threshold) / sqrt(K) for inputs of magnitude 1, above 0 where the bit is decisive.
+    """
+
+    edges: Tensor
+    share: Tensor
+    margin: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
     """Neurons of a stage, in float32.
 
     sums: [n, channels, height, width]. theta, gamma: [channels]. fan_in: [height, width]. offset: what the sums hold
@@ -199,28 +216,34 @@ class _Neurons:
     fan_in: Tensor
     offset: Tensor
 
-    def shares(self, form: Form, beta: float) -> Tensor:
-        """Edges of all windows that the two terms count: [2]."""
+    def places(self) -> Iterator[Place]:
+        """In the order in which a window's neurons are evaluated."""
         shape = self.sums.shape[1:]
         theta, gamma = self.theta[:, None, None].expand(shape), self.gamma[:, None, None]
         fan_in, offset = self.fan_in.expand(shape), self.offset.expand(shape)
         reach = fan_in.clamp_min(1) * self.stage.magnitude
         tau = (theta - offset) / reach
         edges = torch.where((tau > -1) & (tau <= 1) & (gamma != 0), fan_in, 0)
-        steepness = -beta * fan_in.clamp_min(1).sqrt() / reach
+        scale = fan_in.clamp_min(1).sqrt() / reach
         if not self.stage.pools_sums:
-            steepness = steepness * gamma.sign()
-        visit = torch.ones((), device=theta.device)
-        pool = threshold = torch.zeros((), device=theta.device)
+            scale = scale * gamma.sign()
         for place in self.stage.window_positions(*shape[1:]):
             at = (..., *place)
             sums = self.sums[at]
-            visited = (visit * edges[at]).expand(sums.shape)
             share = _decided((sums - offset[at]) / reach[at], tau[at], sums >= theta[at], 1 / reach[at])
-            pool = pool + visited.sum()
-            threshold = threshold + (share * (edges[at] if form == "walk" else visited)).sum()
-            visit = visit * torch.sigmoid((sums - theta[at]) * steepness[at])
-        return torch.stack([pool, threshold])
+            yield Place(edges[at], share, (sums - theta[at]) * scale[at])
+
+
+def _evaluated(form: Form, neurons: Neurons, beta: float) -> Tensor:
+    """Edges of all windows that the two terms count: [2]."""
+    visit = torch.ones((), device=neurons.theta.device)
+    pool = threshold = torch.zeros((), device=neurons.theta.device)
+    for place in neurons.places():
+        visited = (visit * place.edges).expand(place.share.shape)
+        pool = pool + visited.sum()
+        threshold = threshold + (place.share * (place.edges if form == "walk" else visited)).sum()
+        visit = visit * torch.sigmoid(place.margin * -beta)
+    return torch.stack([pool, threshold])
 
 
 def _decided(u: Tensor, tau: Tensor, fires: Tensor, edge: Tensor) -> Tensor:
