@@ -48,30 +48,33 @@ class Recipe:
 
 CIFAR = TrainSettings(epochs=30, shift=3, flip=True, seed=1)
 DISTILLED = replace(CIFAR, lr=2e-3, distill=0.7, seed=2)
-LONG = replace(DISTILLED, epochs=40, lr=1.5e-3, seed=3)
 IMAGENET = TrainSettings(epochs=60, batch=256, lr=2e-3, shift=8, flip=True, seed=1)
 RECIPES = {
-    "cnv_plain": Recipe("cnv", CIFAR),
+    "cnv_start": Recipe("cnv", CIFAR),
     "cnv_teacher": Recipe("cnv", replace(CIFAR, epochs=12), options={"real_valued": True}),
-    "cnv_distilled_plain": Recipe("cnv", DISTILLED, start="cnv_plain", teacher="cnv_teacher"),
-    "cnv_long_plain": Recipe("cnv", LONG, start="cnv_distilled_plain", teacher="cnv_teacher"),
+    "cnv_distilled": Recipe("cnv", DISTILLED, start="cnv_start", teacher="cnv_teacher"),
+    "cnv_plain": Recipe(
+        "cnv", replace(DISTILLED, epochs=40, lr=1.5e-3, seed=3), start="cnv_distilled", teacher="cnv_teacher"
+    ),
     "vgg_like_plain": Recipe("vgg_like", replace(CIFAR, epochs=120)),
-    "vgg_like_half_plain": Recipe("vgg_like", CIFAR, options={"width": 0.5}),
+    "vgg_like_half_plain": Recipe("vgg_like", replace(CIFAR, epochs=10), options={"width": 0.5}),
     "alexnet_plain": Recipe("alexnet", IMAGENET, stored=(64, 64, 3)),
     "vgg16_plain": Recipe("vgg16", IMAGENET, stored=(64, 64, 3)),
 }
-PRUNING: dict[str, Any] = {"lambda_threshold": 0.35}
 
 
-def _pruned(recipe: Recipe) -> Recipe:
-    """The same, with pruning terms that begin about half way: up to there it is the plain run, bit for bit."""
-    epochs = recipe.settings.epochs
-    settings = replace(recipe.settings, ramp_start=float(round(0.47 * epochs)), ramp=0.1 * epochs, **PRUNING)
-    return replace(recipe, settings=settings)
+def _pruned(name: str, recipe: Recipe) -> Recipe:
+    """The plain model, tuned with pruning terms for three tenths of its epochs; thresholds move faster than weights."""
+    plain = recipe.settings
+    epochs = max(1, round(0.3 * plain.epochs))
+    terms: dict[str, Any] = {"lambda_threshold": 0.5, "ramp": 0.2 * epochs, "norm_rate": 5.0}
+    return replace(recipe, start=name, settings=replace(plain, epochs=epochs, lr=1.5e-3, seed=plain.seed + 1, **terms))
 
 
 RECIPES |= {
-    name.replace("plain", "pruned"): _pruned(recipe) for name, recipe in RECIPES.items() if name.endswith("_plain")
+    name.replace("plain", "pruned"): _pruned(name, recipe)
+    for name, recipe in RECIPES.items()
+    if name.endswith("_plain")
 }
 
 
