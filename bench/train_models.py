@@ -136,6 +136,7 @@ def fit(name: str, recipe: Recipe, arguments: argparse.Namespace) -> None:
         class_names=training.class_names,
         data=arguments.data.partition(":")[0],
         start=recipe.start or "",
+        teacher=recipe.teacher or "",
         evaluate=evaluate,
         on_epoch=show,
     )

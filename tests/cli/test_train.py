@@ -13,6 +13,7 @@ from tests.cli.helpers import error_line, run, run_json, run_ok
 from tests.data.layouts import write_mnist
 
 pytest.importorskip("lightning")
+from o3bnn.train.checkpoint import load_checkpoint
 
 SMALL = ("--option", "n=16", "--option", "depth=2", "--batch", "20", "--accelerator", "cpu", "--devices", "1")
 
@@ -61,6 +62,8 @@ def test_fine_tuning_and_teaching(digits: str, tmp_path: Path) -> None:
     options = ("train", "mlp", "--data", digits, "--epochs", "1", *SMALL)
     document = run_json(*options, "-o", student, "--teacher", weights)
     assert document["settings"]["distill"] == 0.5
+    assert load_checkpoint(student / "last.safetensors")[1].metadata["teacher"] == str(weights)
+    assert f"teacher is '', but was '{weights}'" in error_line(run(*options, "-o", student, "--resume"))
     run_ok(*options, "-o", tmp_path / "tuned", "--from", student / "last.safetensors")
     message = error_line(
         run(*options, "-o", tmp_path / "y", "--from", student / "last.safetensors", "--option", "n=17")

@@ -72,6 +72,7 @@ class Job:
             class_names=training.class_names,
             data=self.data,
             start="" if self.start is None else str(self.start),
+            teacher="" if self.teacher is None else str(self.teacher),
             evaluate=watcher.accuracy if real else watcher.evaluate,
             on_epoch=watcher.show,
         )

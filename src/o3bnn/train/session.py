@@ -42,9 +42,9 @@ class Run:
     """What is trained, and where its files go.
 
     folder: of the run. build: makes the untrained module, which `network` and `options` name in checkpoints; image,
-    class_names, cover: as there. data, start: what it was trained on and from, for the record. evaluate: called with a
-    copy of the module, on the CPU and in eval mode, after every epoch; its figures go into the log, and `accuracy`
-    among them decides which epoch is the best. on_epoch: called after every epoch with all rows so far.
+    class_names, cover: as there. data, start, teacher: what it was trained on, from and by, for the record.
+    evaluate: called with a copy of the module, on the CPU and in eval mode, after every epoch; its figures go into the
+    log, and `accuracy` among them decides which epoch is the best. on_epoch: called after every epoch with all rows.
     """
 
     folder: Path
@@ -56,6 +56,7 @@ class Run:
     cover: tuple[int, int] | None = None
     data: str = ""
     start: str = ""
+    teacher: str = ""
     evaluate: Evaluate | None = None
     on_epoch: Callable[[list[Row]], None] | None = None
 
@@ -186,8 +187,8 @@ class _Keeper(Callback):
             ) from error
         mine = self._description()
         for name, value in mine.items():
-            if found.get(name) != value:
-                raise InputError(f"{ckpt} is of another run: {name} is {value!r}, but was {found.get(name)!r}")
+            if found.get(name, "") != value:
+                raise InputError(f"{ckpt} is of another run: {name} is {value!r}, but was {found.get(name, '')!r}")
         difference = self.settings.difference(settings)
         if difference:
             raise InputError(f"{ckpt} is of a run with other settings: {difference}: give the same to resume it")
@@ -240,6 +241,7 @@ class _Keeper(Callback):
         """Write a checkpoint that `o3bnn compile` reads."""
         recipe = {key: str(value) for key, value in self.settings.to_json().items() if key != "epochs"}
         recipe |= {"started_from": self.run.start} if self.run.start else {}
+        recipe |= {"teacher": self.run.teacher} if self.run.teacher else {}
         save_checkpoint(
             self.run.folder / name,
             module,
@@ -260,7 +262,13 @@ class _Keeper(Callback):
 
     def _description(self) -> dict[str, Any]:
         run = self.run
-        return {"network": run.network, "options": dict(run.options), "data": run.data, "start": run.start}
+        return {
+            "network": run.network,
+            "options": dict(run.options),
+            "data": run.data,
+            "start": run.start,
+            "teacher": run.teacher,
+        }
 
 
 def _csv(rows: list[Row]) -> bytes:
