@@ -45,10 +45,30 @@ def test_yaml_there_and_back(tmp_path):
     assert load("tiny") is PRESETS["tiny"]
 
 
-@pytest.mark.parametrize("text", ["[1]", "a: [", "pes: 0", "preset: none", "1: 2", "", "!!python/object:os.system {}"])
-def test_bad_yaml(text, tmp_path):
-    (tmp_path / "bad.yaml").write_text(text)
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "is a YAML mapping"),
+        ("", "is a YAML mapping"),
+        ("1: 2", "is a YAML mapping"),
+        ("pes: 3\nname: [", r"not YAML: .*, line 2$"),
+        ("pes: 0", r"pes = 0 is not an integer in 1\.\.4096"),
+        ("preset: none", "preset = 'none' is not one of zc706"),
+        ("preset: zc706\npess: 3", "unknown field 'pess'"),
+        ("!!python/object:os.system {}", "not YAML: could not determine a constructor"),
+    ],
+)
+def test_bad_yaml_names_the_file(text, message, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_config_that_is_no_text(tmp_path):
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"bad\.yaml is not text"):
         load(tmp_path / "bad.yaml")
 
 

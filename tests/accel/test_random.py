@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from o3bnn.accel.simulator import Simulator, TraceWindow, simulate
 from o3bnn.model import edges
 from tests import strategies
+from tests.accel import machines
 from tests.accel.machines import configs
 
 QUICK = settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -64,6 +65,17 @@ def test_random_pairs(drawn, data):
 @given(strategies.networks(), st.data())
 def test_many_random_pairs(drawn, data):
     check_pair(drawn, data, small=False)
+
+
+def test_the_same_inputs_take_the_same_cycles():
+    """Of two simulators that share nothing, and of one that is run again."""
+    network = machines.conv((6, 6, 16), 8, kernel=3, pool=((2, 2), (2, 2)), threshold=72)
+    batch = np.random.default_rng(5).integers(0, 256, (2, *network.input.shape), dtype=np.uint8)
+    config = machines.machine(pes=4, stations=3, depth=3)
+    one, other = (Simulator(network, config, images=2) for _ in range(2))
+    first = one.run(batch).to_dict()
+    assert first == one.run(batch).to_dict() == other.run(batch).to_dict()
+    assert first["cycles"] == Simulator(network, config, images=2).run(batch, TraceWindow(0, 1 << 40)).cycles
 
 
 @seed(8)

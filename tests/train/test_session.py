@@ -202,6 +202,26 @@ def test_folder_with_another_run_is_refused(tmp_path):
         go(tmp_path / "file" / "run", settings)
 
 
+def test_running_statistics_end_as_means_over_the_last_tenth(tmp_path):
+    """Of 20 epochs of 6 steps the last tenth is 12 steps, but one epoch at most counts: each of its batches alike."""
+    settings = TrainSettings(epochs=20, **BATCH)
+    net, seen = make(), []
+    norm = next(module for module in net if isinstance(module, torch.nn.BatchNorm1d))
+    norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().mean(0)))
+    torch.manual_seed(settings.seed)
+    train(
+        net,
+        data(),
+        settings,
+        Run(folder=tmp_path, build=make, network="mlp", options=OPTIONS),
+        accelerator="cpu",
+        devices=1,
+    )
+    assert len(seen) == 120
+    assert torch.allclose(norm.running_mean, torch.stack(seen[-6:]).mean(0), rtol=1e-5, atol=1e-5)
+    assert norm.momentum == 0.1
+
+
 def test_learning_from_a_teacher(tmp_path):
     """A student that is told nothing but the teacher's logits learns the teacher's classes, not the labels."""
 

@@ -40,12 +40,14 @@ def scores(stage: Stage, operand: npt.NDArray[np.int32], magnitude: int) -> npt.
     exact = np.float32 if g.full_fan_in * magnitude < 1 << 24 else np.float64
     signed = operand if stage.integer_input else 2 * operand - 1
     edges, _ = reference.gather_edges(g, signed.astype(exact))
-    weights = (2 * stage.weight_bits().astype(exact) - 1).reshape(g.groups, -1, g.full_fan_in)
-    sums = np.stack([edges[0, :, i] @ weights[i].T for i in range(g.groups)], axis=1)
-    found = np.rint(sums).astype(np.int64).reshape(1, g.out_height, g.out_width, g.out_channels)
+    weights = stage.weight_bits().astype(exact).reshape(g.groups, -1, g.full_fan_in)
+    np.multiply(weights, 2, out=weights)  # in place, as large networks have many
+    np.subtract(weights, 1, out=weights)
+    sums = np.concatenate([edges[0, :, i] @ weights[i].T for i in range(g.groups)], axis=1)
+    found = sums.astype(np.int64).reshape(1, g.out_height, g.out_width, g.out_channels)
     if stage.integer_input:
-        return np.asarray(found, np.int64)
-    return np.asarray((found + g.class_fan_in[g.class_map][None, :, :, None]) // 2, np.int64)
+        return found
+    return np.asarray((found + g.class_fan_in[g.class_map][None, :, :, None]) >> 1, np.int64)
 
 
 def verify(

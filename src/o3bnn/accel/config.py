@@ -10,7 +10,7 @@ import yaml
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from o3bnn.errors import ConfigError
+from o3bnn.errors import ConfigError, os_error_text
 
 Machine = Literal["dense", "inorder", "o3"]
 Policy = Literal["oldest", "round_robin"]
@@ -127,7 +127,7 @@ def load(text_or_preset: str | Path) -> AcceleratorConfig:
     """Return a preset by its name, or a config from a YAML file, which may start from a preset by `preset: NAME`.
 
     Raises:
-        ConfigError: no such preset or file, no YAML, or a bad value.
+        ConfigError: no such preset or file, no YAML, or a bad value; names the file.
     """
     if str(text_or_preset) in PRESETS:
         return PRESETS[str(text_or_preset)]
@@ -138,8 +138,12 @@ def load(text_or_preset: str | Path) -> AcceleratorConfig:
         raise ConfigError(f"{path} is larger than {MAX_FILE} bytes: it is not an accelerator config")
     try:
         return from_yaml(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {str(path)!r}: {os_error_text(error)}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text: {error}") from None
 
 
 def from_yaml(text: str) -> AcceleratorConfig:
@@ -150,6 +154,9 @@ def from_yaml(text: str) -> AcceleratorConfig:
     """
     try:
         values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise ConfigError(f"not YAML: {error.problem}" + (f", line {mark.line + 1}" if mark else "")) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):

@@ -14,7 +14,7 @@ from o3bnn.engine.plan import StagePlan, default_plan, native_plan, offered_meth
 from o3bnn.engine.saved import EnginePlan
 from o3bnn.errors import InputError
 from o3bnn.model.edges import Bounds, EdgeCounts, PruningProfile, check_word, stage_entry
-from o3bnn.model.network import Network
+from o3bnn.model.network import Network, OutputStage
 
 Pruning = Literal["auto", "on", "off"]
 Images = npt.NDArray[np.uint8]
@@ -75,6 +75,7 @@ class Engine:
         self._native = _native.Engine(native, self._isa, self._threads, _SHARED_EDGES)
         self._dense_edges = self._native.dense_edges()
         self._work = _work(network, sum(self._dense_edges))
+        self._finite = _logits_are_finite(network.output)
 
     @property
     def network(self) -> Network:
@@ -112,9 +113,11 @@ class Engine:
 
     def run(self, images: Images) -> npt.NDArray[np.float32]:
         """Logits: float32 [n, classes]."""
-        output = self._network.output
+        output, sums = self._network.output, self.sums(images).astype(np.float32)
+        if self._finite:  # np.errstate would cost as much as a small stage
+            return sums * output.scale + output.offset
         with np.errstate(over="ignore"):  # a sum times a finite scale may exceed float32: that is an infinite logit
-            return self.sums(images).astype(np.float32) * output.scale + output.offset
+            return sums * output.scale + output.offset
 
     def predict(self, images: Images) -> npt.NDArray[np.int64]:
         """Class of the greatest logit, the lowest on ties: int64 [n]."""
@@ -217,6 +220,12 @@ def _work(network: Network, dense_edges: int) -> int:
     """Work of one image, in edges; see _WORK_PER_LOOK."""
     neurons = sum(stage.geometry.outputs for stage in network.stages) + network.output.classes
     return dense_edges + _EDGES_PER_NEURON * neurons + _EDGES_PER_PIXEL * math.prod(network.input.shape)
+
+
+def _logits_are_finite(output: OutputStage) -> bool:
+    """Whether no sum makes a logit that exceeds float32."""
+    scale, offset = np.abs(output.scale.astype(np.float64)), np.abs(output.offset.astype(np.float64))
+    return bool((scale * output.in_features + offset).max() < np.finfo(np.float32).max / 2)
 
 
 def _thread_count(threads: int | None) -> int:

@@ -85,7 +85,7 @@ def gather_edges(g: ConvGeometry, operand: IntArray) -> tuple[IntArray, npt.NDAr
     Edges are in (kernel row, kernel column, channel) order. Also which edges exist: bool [positions, full_fan_in].
     """
     top, left, bottom, right = g.padding
-    padded = np.pad(operand, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    padded = np.pad(operand, ((0, 0), (top, bottom), (left, right), (0, 0))) if any(g.padding) else operand
     windows = np.lib.stride_tricks.sliding_window_view(padded, g.kernel, axis=(1, 2))
     windows = windows[:, :: g.stride[0], :: g.stride[1]].transpose(0, 1, 2, 4, 5, 3)
     split = windows.reshape(len(operand), g.out_height * g.out_width, *g.kernel, g.groups, g.group_channels)

@@ -37,6 +37,8 @@ class BinaryTraining(LightningModule):
                 through_weights=settings.through_weights,
             )
         self.sums: dict[str, Tensor] = {}
+        self._norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+        self._momenta = [norm.momentum for norm in self._norms]
         # Input tables are constants, of a type that not every collective library sends.
         self._ddp_params_and_buffers_to_ignore = [
             name for name, buffer in self.named_buffers() if buffer.dtype == torch.int16
@@ -66,6 +68,19 @@ class BinaryTraining(LightningModule):
             loss = loss + weight * term
         return loss
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """At the end, when the rate is near 0, batch norm's running statistics become means over all batches."""
+        steps = self.settings.epochs * len(self.batches)
+        averaged = max(1, min(steps // 10, len(self.batches)))
+        index = self.current_epoch * len(self.batches) + batch_idx - (steps - averaged)
+        if index >= 0:
+            for norm in self._norms:
+                norm.momentum = 1 / (index + 1)
+
+    def on_train_end(self) -> None:
+        for norm, momentum in zip(self._norms, self._momenta, strict=True):
+            norm.momentum = momentum
+
     def means(self) -> dict[str, float]:
         """Means of the loss terms over the steps of this epoch, unweighted by the schedule."""
         return {name: value.item() / len(self.batches) for name, value in self.sums.items()}
@@ -76,7 +91,7 @@ class BinaryTraining(LightningModule):
     def configure_optimizers(self) -> Any:
         settings = self.settings
         kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-        norms = [p for m in self.net.modules() if isinstance(m, _BatchNorm) for p in m.parameters(recurse=False)]
+        norms = [p for norm in self._norms for p in norm.parameters(recurse=False)]
         known = set(norms)
         groups: list[dict[str, Any]] = [
             {"params": [p for p in self.net.parameters() if p not in known]},
