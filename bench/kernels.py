@@ -3,7 +3,8 @@
     python bench/kernels.py [--build FOLDER]
 
 Needs CMake and a C++20 compiler. Kernels run in turns on one thread, a figure is the best of 15 rounds; limits are
-compared, nothing is gathered. Writes results/kernels.csv.
+compared, nothing is gathered; `conv_int_tables` includes making the tables of one row of neurons. Writes
+results/kernels.csv.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <stdexcept>
 
 #include "kernels/popcount.hpp"
@@ -233,6 +234,9 @@ void Stage::derive_pool_rows() {
         for (std::size_t channel = 0; channel < conv.channels; ++channel)
             row_limits_[c * padded + channel] = limit(c, channel);
     }
+    using Narrow = std::numeric_limits<std::int16_t>;
+    for (const std::int32_t limit : row_limits_)
+        narrow_limits_.push_back(static_cast<std::int16_t>(std::clamp<std::int32_t>(limit, -1, Narrow::max())));
 }
 
 }  // namespace o3bnn

@@ -123,10 +123,13 @@ class Stage {
     }
     /// Weights for a dense kernel, lanes interleaved: [lane blocks][words][lanes].
     const Word* group_blocks(std::size_t group) const { return blocks_.data() + group * padded_outputs_ * words; }
-    /// Weights and limits for a pooling kernel: [channels][row_words] and [channels in whole words].
+    /// Weights and limits for a pooling kernel: [channels][row_words] and, twice, [channels in whole words].
     const Word* pool_rows() const { return pool_rows_.data(); }
     const std::int32_t* row_limits(std::size_t c) const {
         return row_limits_.data() + c * out.pixel_words() * kWordBits;
+    }
+    const std::int16_t* narrow_limits(std::size_t c) const {
+        return narrow_limits_.data() + c * out.pixel_words() * kWordBits;
     }
     /// Dense weights for integers, lanes interleaved: [lane blocks][edges][lanes].
     const std::int16_t* group_sign_blocks(std::size_t group) const {
@@ -164,6 +167,7 @@ class Stage {
     std::vector<std::size_t> class_runs_;            ///< [classes] which list
     std::vector<ColumnRange> bands_;
     std::vector<std::int32_t> row_limits_;
+    std::vector<std::int16_t> narrow_limits_;
 };
 
 }  // namespace o3bnn

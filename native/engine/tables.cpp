@@ -16,7 +16,7 @@ constexpr std::size_t kGreatest = 255;
 }  // namespace
 
 TableForm::TableForm(const Stage& stage, const OctetForm& octets)
-    : kernel_rows(stage.kernel.rows),
+    : kernel_rows_(stage.kernel.rows),
       run_(octets.run()),
       right_(octets.right()),
       positions_(stage.conv.width),
@@ -27,7 +27,7 @@ TableForm::TableForm(const Stage& stage, const OctetForm& octets)
       channels_(stage.conv.channels),
       padded_outputs_(round_up(channels_, stage.integer->table_lanes)) {
     const std::size_t greatest = run_ * kMiddle + (groups_ * kTableOctets - run_) * kGreatest;  // of a kernel row
-    stretch_ = std::min(kernel_rows, std::numeric_limits<std::int16_t>::max() / greatest);
+    stretch_ = std::min(kernel_rows_, std::numeric_limits<std::int16_t>::max() / greatest);
 }
 
 std::optional<TableForm> TableForm::of(const Stage& stage, const OctetForm& octets) {
@@ -42,8 +42,9 @@ std::optional<TableForm> TableForm::of(const Stage& stage, const OctetForm& octe
 /// Whether look-ups take less time than VPDPBUSD: cycles a position, as measured on Zen 4.
 bool TableForm::pays(const Stage& stage, const OctetForm& octets) const {
     constexpr double kLookUp = 1.3, kTable = 5, kProduct = 1;
-    const auto new_rows = static_cast<double>(std::min(stage.stride.rows, kernel_rows));
-    const double look_ups = static_cast<double>(kernel_rows * groups_ * (padded_outputs_ / stage.integer->table_lanes));
+    const auto new_rows = static_cast<double>(std::min(stage.stride.rows, kernel_rows_));
+    const std::size_t vectors = padded_outputs_ / stage.integer->table_lanes;
+    const auto look_ups = static_cast<double>(kernel_rows_ * groups_ * vectors);
     const double tables = new_rows * static_cast<double>(row_tables_) / static_cast<double>(positions_);
     const std::size_t lanes = stage.integer->octet_lanes;
     const auto products = static_cast<double>(octets.steps * (round_up(channels_, lanes) / lanes));
@@ -65,8 +66,8 @@ void TableForm::make(const IntegerKernel& kernel, const std::uint8_t* octets, st
 /// Entry of every channel and group: bits of its weights, zero beyond the last edge of the kernel row.
 void TableForm::index(const Stage& stage) {
     const std::size_t lanes = stage.integer->table_lanes;
-    const std::size_t stretches = (kernel_rows + stretch_ - 1) / stretch_;
-    indices_.assign(padded_outputs_ * kernel_rows * groups_, 0);
+    const std::size_t stretches = (kernel_rows_ + stretch_ - 1) / stretch_;
+    indices_.assign(padded_outputs_ * kernel_rows_ * groups_, 0);
     starts_.assign(stretches * padded_outputs_, 0);
     for (std::size_t channel = 0; channel < channels_; ++channel) {
         const std::int8_t* signs = stage.signs.data() + channel * stage.integer_stride;
@@ -75,7 +76,7 @@ void TableForm::index(const Stage& stage) {
             const std::size_t row = edge / run_, place = edge % run_;
             starts[row / stretch_] -= kMiddle * signs[edge];
             if (signs[edge] < 0) continue;
-            const std::size_t group = (channel / lanes * kernel_rows + row) * groups_ + place / kTableOctets;
+            const std::size_t group = (channel / lanes * kernel_rows_ + row) * groups_ + place / kTableOctets;
             indices_[group * lanes + channel % lanes] |= static_cast<std::uint16_t>(1u << place % kTableOctets);
         }
         for (std::size_t i = 0; i < stretches; ++i)
@@ -93,7 +94,7 @@ void TableForm::derive_limits(const Stage& stage, const OctetForm& octets) {
         for (std::size_t c = 0; c < stage.border_classes(); ++c)
             limits_[c * padded_outputs_ + channel] = octets.limits(c)[channel] - kMiddle * weights;
     }
-    if (stretch_ < kernel_rows) return;
+    if (stretch_ < kernel_rows_) return;
     using Narrow = std::numeric_limits<std::int16_t>;
     for (const std::int64_t limit : limits_)
         narrow_.push_back(static_cast<std::int16_t>(std::clamp<std::int64_t>(limit - 1, Narrow::min(), Narrow::max())));

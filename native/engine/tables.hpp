@@ -17,7 +17,7 @@ class TableForm {
     /// Nothing where the instruction set has no such kernel, or where making tables costs more than it saves.
     static std::optional<TableForm> of(const Stage& stage, const OctetForm& octets);
 
-    std::size_t kernel_rows;
+    std::size_t kernel_rows() const { return kernel_rows_; }
     std::size_t row_entries() const { return row_tables_ * kTableEntries; }
     std::size_t positions() const { return positions_; }
 
@@ -35,7 +35,7 @@ class TableForm {
 
     /// rows: the tables of each of a patch's map rows.
     TableTask task(const TableTile* tiles, std::size_t count, const std::int16_t* const* rows) const {
-        return {tiles,    count,           rows,           kernel_rows, groups_, kTableOctets / grain_,
+        return {tiles,    count,           rows,           kernel_rows_, groups_, kTableOctets / grain_,
                 stretch_, indices_.data(), starts_.data(), channels_};
     }
 
@@ -45,6 +45,7 @@ class TableForm {
     void index(const Stage& stage);
     void derive_limits(const Stage& stage, const OctetForm& octets);
 
+    std::size_t kernel_rows_;
     std::size_t run_, right_;      ///< octets of a kernel row, and from one position to the next
     std::size_t positions_;        ///< in a row of neurons
     std::size_t groups_, grain_;   ///< tables of a kernel row; octets from one table of a map row to the next

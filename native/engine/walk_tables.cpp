@@ -6,7 +6,7 @@ namespace o3bnn {
 
 void walk_tables(const Stage& stage, const Operand& operand, const Part& part, Word* neurons, Scratch& scratch) {
     const TableForm& form = *stage.tables;
-    const std::size_t width = stage.conv.width, kernel_rows = form.kernel_rows;
+    const std::size_t width = stage.conv.width, kernel_rows = form.kernel_rows();
     std::int16_t* tables = room(scratch.tables, kernel_rows * form.row_entries());  // a ring of map rows
     std::int32_t* beyond = room(scratch.beyond, kernel_rows * width);
     std::vector<const std::int16_t*>& rows = scratch.table_rows;

@@ -57,7 +57,7 @@ class WindowWalk {
         else
             gather_bits(stage_, operand_.bits, y, x, 0, patch);
         std::fill(patch + stage_.words, patch + stage_.row_words, Word{0});
-        return {patch, stage_.row_limits(c), stage_.runs(c)};
+        return {patch, stage_.row_limits(c), stage_.narrow_limits(c), stage_.runs(c)};
     }
 
     const Stage& stage_;

@@ -23,8 +23,18 @@ __m512i load_channels(const std::int32_t* values) {
     return _mm512_cvtepi32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
 }
 
-/// Bits of the lanes that are not negative.
-Word fires(__m512i left) { return static_cast<Word>(_cvtmask8_u32(_mm512_movepi64_mask(left))) ^ 0xff; }
+/// Bits of the lanes that are not negative, eight for each vector.
+template <std::size_t C>
+[[gnu::always_inline]] inline std::uint32_t fires(const __m512i (&left)[C]) {
+    __mmask16 negative[2] = {};
+#pragma GCC unroll 8
+    for (std::size_t c = 0; c < C; c += 2) {
+        const __mmask8 low = _mm512_movepi64_mask(left[c]);
+        negative[c / 2] = c + 1 < C ? _mm512_kunpackb(_mm512_movepi64_mask(left[c + 1]), low) : low;
+    }
+    const __mmask32 both = C > 2 ? _mm512_kunpackw(negative[1], negative[0]) : negative[0];
+    return ~_cvtmask32_u32(both) & static_cast<std::uint32_t>((std::uint64_t{1} << (C * kLanes)) - 1);
+}
 
 /// Subtracts the mismatches over words begin .. end - 1 of P patches and C vectors of channels.
 template <std::size_t P, std::size_t C>
@@ -96,19 +106,17 @@ struct Tile {
     [[gnu::always_inline]] Tile(const BinaryTile* tiles_, std::size_t channel_) : tiles(tiles_), channel(channel_) {
 #pragma GCC unroll 8
         for (std::size_t p = 0; p < P; ++p) {
+            const bool alike = p > 0 && tiles[p].limits == tiles[0].limits;  // most patches have the first one's limits
 #pragma GCC unroll 8
-            for (std::size_t c = 0; c < C; ++c) left[p][c] = load_channels(tiles[p].limits + channel + c * kLanes);
+            for (std::size_t c = 0; c < C; ++c)
+                left[p][c] = alike ? left[0][c] : load_channels(tiles[p].limits + channel + c * kLanes);
         }
     }
 
     [[gnu::always_inline]] void write() const {
 #pragma GCC unroll 8
-        for (std::size_t p = 0; p < P; ++p) {
-            Word bits = 0;
-#pragma GCC unroll 8
-            for (std::size_t c = 0; c < C; ++c) bits |= fires(left[p][c]) << (c * kLanes);
-            tiles[p].fired[channel / kWordBits] |= bits << (channel % kWordBits);
-        }
+        for (std::size_t p = 0; p < P; ++p)
+            tiles[p].fired[channel / kWordBits] |= Word{fires(left[p])} << (channel % kWordBits);
     }
 };
 
@@ -118,23 +126,23 @@ struct RangeTask : BinaryDenseTask {
 };
 
 template <std::size_t P, std::size_t C>
-void run_tile(const RangeTask& task, std::size_t tile, std::size_t channel) {
+void range_tile(const RangeTask& task, std::size_t tile, std::size_t channel) {
     Tile<P, C> bits(task.tiles + tile, channel);
     add_words(bits.left, bits.tiles, task.blocks + channel * task.words, task.words, task.range.begin, task.range.end);
     bits.write();
 }
 
 template <std::size_t C>
-void run_block(const RangeTask& task, std::size_t channel) {
+void range_block(const RangeTask& task, std::size_t channel) {
     std::size_t tile = 0;
-    for (; tile + kPatches <= task.count; tile += kPatches) run_tile<kPatches, C>(task, tile, channel);
-    for (; tile + 2 <= task.count; tile += 2) run_tile<2, C>(task, tile, channel);
-    for (; tile < task.count; ++tile) run_tile<1, C>(task, tile, channel);
+    for (; tile + kPatches <= task.count; tile += kPatches) range_tile<kPatches, C>(task, tile, channel);
+    for (; tile + 2 <= task.count; tile += 2) range_tile<2, C>(task, tile, channel);
+    for (; tile < task.count; ++tile) range_tile<1, C>(task, tile, channel);
 }
 
 /// Any runs.
 template <std::size_t P, std::size_t C>
-void run_tile(const BinaryDenseTask& task, std::size_t tile, std::size_t channel) {
+void runs_tile(const BinaryDenseTask& task, std::size_t tile, std::size_t channel) {
     Tile<P, C> bits(task.tiles + tile, channel);
     const WordRuns& runs = *bits.tiles->runs;
     for (const WordRange* run = runs.first; run < runs.first + runs.count; ++run)
@@ -164,21 +172,22 @@ void exit_tile(const BinaryDenseTask& task, const ExitChecks& checks, std::size_
     bits.write();
 }
 
+/// Patches that have the same runs, with or without checks.
 template <std::size_t P, std::size_t C>
-void run_tile(const BinaryDenseTask& task, const ExitChecks* checks, std::size_t tile, std::size_t channel) {
+void mixed_tile(const BinaryDenseTask& task, const ExitChecks* checks, std::size_t tile, std::size_t channel) {
     if (checks)
         exit_tile<P, C>(task, *checks, tile, channel);
     else
-        run_tile<P, C>(task, tile, channel);
+        runs_tile<P, C>(task, tile, channel);
 }
 
 template <std::size_t C>
-void run_block(const BinaryDenseTask& task, std::size_t channel, const ExitChecks* checks) {
+void mixed_block(const BinaryDenseTask& task, const ExitChecks* checks, std::size_t channel) {
     for (std::size_t tile = 0; tile < task.count;) {
         const std::size_t end = tile + neighbours(task, tile);
-        for (; tile + kPatches <= end; tile += kPatches) run_tile<kPatches, C>(task, checks, tile, channel);
-        for (; tile + 2 <= end; tile += 2) run_tile<2, C>(task, checks, tile, channel);
-        for (; tile < end; ++tile) run_tile<1, C>(task, checks, tile, channel);
+        for (; tile + kPatches <= end; tile += kPatches) mixed_tile<kPatches, C>(task, checks, tile, channel);
+        for (; tile + 2 <= end; tile += 2) mixed_tile<2, C>(task, checks, tile, channel);
+        for (; tile < end; ++tile) mixed_tile<1, C>(task, checks, tile, channel);
     }
 }
 
@@ -203,9 +212,9 @@ void run_blocks(const BinaryDenseTask& task, const ExitChecks* checks) {
     const WordRuns& runs = *task.tiles->runs;
     if (!checks && runs.count == 1 && neighbours(task, 0) == task.count) {
         const RangeTask alike = {task, *runs.first};
-        for_each_block(task, [&](auto vectors, std::size_t channel) { run_block<vectors>(alike, channel); });
+        for_each_block(task, [&](auto vectors, std::size_t channel) { range_block<vectors>(alike, channel); });
     } else {
-        for_each_block(task, [&](auto vectors, std::size_t channel) { run_block<vectors>(task, channel, checks); });
+        for_each_block(task, [&](auto vectors, std::size_t channel) { mixed_block<vectors>(task, checks, channel); });
     }
 }
 

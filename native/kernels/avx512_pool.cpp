@@ -59,7 +59,7 @@ struct Rows {
 /// Mismatches of `count` neurons, in groups that share a patch; two groups at a time.
 template <bool Half>
 [[gnu::noinline]] void listed_mismatches(const Rows& rows, const std::uint8_t* channels, const Word* const* patches,
-                                         std::size_t count, std::int32_t* out) {
+                                         std::size_t count, std::int16_t* out) {
     const std::size_t whole = rows.vectors - Half;
     for (std::size_t at = 0; at < count; at += 8, channels += 8, patches += 2, out += 8) {
         const Word* row[8];
@@ -92,7 +92,7 @@ template <bool Half>
                 add_lanes(differ[i], _mm512_zextsi256_si512(mismatches));
             }
         }
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_cvtepi64_epi32(sum_lanes(differ)));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_cvtepi64_epi16(sum_lanes(differ)));
     }
 }
 
@@ -125,25 +125,23 @@ class Lists {
     }
 
     /// Bits of the open channels of the list that begins there.
-    Word fired(std::size_t begin, Word open, const std::int32_t* limits) const {
-        Word bits = 0;
-#pragma GCC unroll 4
-        for (std::size_t i = 0; i < 4; ++i) {
-            const auto some = static_cast<__mmask16>(open >> (16 * i));
-            const __m512i mismatches = _mm512_maskz_expand_epi32(some, _mm512_loadu_si512(mismatches_ + begin));
-            const __mmask16 below = _mm512_mask_cmple_epi32_mask(some, mismatches, _mm512_loadu_si512(limits + 16 * i));
-            bits |= Word{_cvtmask16_u32(below)} << (16 * i);
-            begin += static_cast<std::size_t>(_mm_popcnt_u32(some));
-        }
-        return bits;
+    Word fired(std::size_t begin, Word open, const std::int16_t* limits) const {
+        const auto low = static_cast<__mmask32>(open), high = static_cast<__mmask32>(open >> 32);
+        const std::size_t middle = begin + static_cast<std::size_t>(_mm_popcnt_u32(low));
+        return Word{fired_half(begin, low, limits)} | Word{fired_half(middle, high, limits + 32)} << 32;
     }
 
   private:
+    __mmask32 fired_half(std::size_t begin, __mmask32 open, const std::int16_t* limits) const {
+        const __m512i mismatches = _mm512_maskz_expand_epi16(open, _mm512_loadu_si512(mismatches_ + begin));
+        return _mm512_mask_cmple_epi16_mask(open, mismatches, _mm512_loadu_si512(limits));
+    }
+
     static constexpr std::size_t kRoom = kMaxTile * kChannels + kChannels;
     std::size_t size_ = 0;
     std::uint8_t channels_[kRoom];
     const Word* patches_[kRoom / kGroup];
-    std::int32_t mismatches_[kRoom];
+    std::int16_t mismatches_[kRoom];
 };
 
 /// Windows of one block of channels.
@@ -193,7 +191,7 @@ class PoolBlock {
         for (; listed; listed &= listed - 1) {
             const auto window = static_cast<std::size_t>(__builtin_ctz(listed));
             settle(window, open_[window],
-                   lists_.fired(begin_[window], open_[window], tiles[window].limits + first_));
+                   lists_.fired(begin_[window], open_[window], tiles[window].narrow + first_));
         }
         return done;
     }

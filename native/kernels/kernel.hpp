@@ -87,6 +87,7 @@ struct ExitChecks {
 struct PoolTile {
     const Word* patch;  ///< [row_words], zero beyond the last edge
     const std::int32_t* limits;  ///< [channels rounded up to kWordBits], -1 beyond the last
+    const std::int16_t* narrow;  ///< the same in 16 bits, which a row's mismatches fit
     const WordRuns* runs;        ///< not empty; they begin and end at multiples of kRowStep, or at the end of the patch
 };
 

@@ -34,12 +34,14 @@ class PoolShare {
         }
         for (std::size_t position = 0; position < task_.positions; ++position) {
             const PoolTile* tiles = task_.tiles + position * task_.count;
-            const std::size_t open = count_open();
-            if (open == 0) break;
-            if (open * Rows::kCost >= task_.count * channels_)
-                evaluate_all(tiles);
-            else
-                evaluate_listed(tiles);
+            for (std::size_t begin = 0, end = 0; begin < words_; begin = end) {
+                const bool dense = many_open(begin);
+                for (end = begin + 1; end < words_ && many_open(end) == dense;) ++end;
+                if (dense)
+                    evaluate_all(tiles, begin, end);
+                else
+                    evaluate_listed(tiles, begin, end);
+            }
         }
         for (std::size_t window = 0; window < task_.count; ++window) {
             for (std::size_t i = 0; i < words_; ++i)
@@ -54,36 +56,43 @@ class PoolShare {
     Word exist(std::size_t i) const { return task_.exist[first_ / kWordBits + i]; }
     Word open(std::size_t window, std::size_t i) const { return exist(i) & ~settled_[window][i]; }
 
-    std::size_t count_open() const {
+    std::size_t channels(std::size_t begin, std::size_t end) const {
+        const std::size_t stop = end * kWordBits < channels_ ? end * kWordBits : channels_;
+        return stop - begin * kWordBits;
+    }
+
+    /// Whether the dense kernel takes less time than rows for the 64 channels of word i: sorted channels are settled
+    /// together or not at all.
+    bool many_open(std::size_t i) const {
         std::size_t count = 0;
-        for (std::size_t window = 0; window < task_.count; ++window) {
-            for (std::size_t i = 0; i < words_; ++i)
-                count += static_cast<std::size_t>(__builtin_popcountll(open(window, i)));
-        }
-        return count;
+        for (std::size_t window = 0; window < task_.count; ++window)
+            count += static_cast<std::size_t>(__builtin_popcountll(open(window, i)));
+        return count * Rows::kCost >= task_.count * channels(i, i + 1);
     }
 
     void settle(std::size_t window, std::size_t i, Word fired) {
         settled_[window][i] |= open(window, i) & ~(fired ^ decisive(i));
     }
 
-    void evaluate_all(const PoolTile* tiles) {
+    /// The channels of words begin .. end - 1, settled or not.
+    void evaluate_all(const PoolTile* tiles, std::size_t begin, std::size_t end) {
+        const std::size_t first = first_ + begin * kWordBits;
         Word fired[kMaxTile][kWords];
         BinaryTile dense[kMaxTile];
         for (std::size_t window = 0; window < task_.count; ++window)
-            dense[window] = {tiles[window].patch, tiles[window].limits + first_, fired[window], tiles[window].runs};
-        Rows::dense({dense, task_.count, task_.blocks + first_ * task_.words, task_.words, channels_});
+            dense[window] = {tiles[window].patch, tiles[window].limits + first, fired[window], tiles[window].runs};
+        Rows::dense({dense, task_.count, task_.blocks + first * task_.words, task_.words, channels(begin, end)});
         for (std::size_t window = 0; window < task_.count; ++window) {
-            for (std::size_t i = 0; i < words_; ++i) settle(window, i, fired[window][i]);
+            for (std::size_t i = begin; i < end; ++i) settle(window, i, fired[window][i - begin]);
         }
     }
 
-    void evaluate_listed(const PoolTile* tiles) {
-        for (std::size_t i = 0; i < words_; ++i) {
+    void evaluate_listed(const PoolTile* tiles, std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
             const Word* rows = task_.rows + (first_ + i * kWordBits) * task_.row_words;
             for (std::size_t window = 0; window < task_.count; ++window) {
                 const std::int32_t* limits = tiles[window].limits + first_ + i * kWordBits;
-                if (i + 1 < words_) fetch(i + 1, window);
+                if (i + 1 < end) fetch(i + 1, window);
                 Word fired = 0;
                 for (Word left = open(window, i); left;) {
                     const auto first = static_cast<std::size_t>(__builtin_ctzll(left));
@@ -103,8 +112,8 @@ class PoolShare {
     /// Listed rows are far apart, and no processor foresees the next one: fetches one window's share of the rows that
     /// word i lists from.
     void fetch(std::size_t i, std::size_t window) const {
-        const std::size_t left = channels_ - i * kWordBits, channels = left < kWordBits ? left : kWordBits;
-        const std::size_t begin = channels * window / task_.count, end = channels * (window + 1) / task_.count;
+        const std::size_t share = channels(i, i + 1);
+        const std::size_t begin = share * window / task_.count, end = share * (window + 1) / task_.count;
         const Word* rows = task_.rows + (first_ + i * kWordBits) * task_.row_words;
         for (std::size_t word = begin * task_.row_words; word < end * task_.row_words; word += 8)
             __builtin_prefetch(rows + word);

@@ -93,7 +93,8 @@ class Results {
 inline constexpr std::size_t kMaxPositions = 9;  ///< of a pooling window
 
 struct Memory {
-    SmallBuffer patches[kMaxPositions * kMaxTile], limits[kMaxPositions * kMaxTile];
+    SmallBuffer patches[kMaxPositions * kMaxTile], limits[kMaxPositions * kMaxTile],
+        narrow[kMaxPositions * kMaxTile];
     Buffer blocks, rows, sums;
     Results results[kMaxTile];
 };

@@ -12,8 +12,10 @@ struct PoolCase {
     std::vector<std::int32_t> limits;       // [positions][count][channels]
     std::vector<std::vector<Word>> wanted;  // [count]
 
-    /// rarely: how seldom a neuron settles its window: about once in 1 + rarely positions.
-    PoolCase(std::size_t words_, std::size_t channels_, std::size_t positions_, std::size_t count_, std::size_t rarely)
+    /// rarely: how seldom a neuron settles its window: about once in 1 + rarely positions. uneven: every other 64
+    /// channels settle it at the first position.
+    PoolCase(std::size_t words_, std::size_t channels_, std::size_t positions_, std::size_t count_, std::size_t rarely,
+             bool uneven)
         : words(words_),
           row_words(round_up(words_, kRowStep)),
           channels(channels_),
@@ -29,7 +31,7 @@ struct PoolCase {
         for (std::size_t c = 0; c < channels; ++c) exist[c / kWordBits] |= Word{1} << (c % kWordBits);
         for (std::size_t i = 0; i < exist.size(); ++i) decisive[i] &= exist[i];
         for (std::size_t window = 0; window < count; ++window) {
-            for (std::size_t c = 0; c < channels; ++c) decide(window, c, rarely);
+            for (std::size_t c = 0; c < channels; ++c) decide(window, c, uneven && c / kWordBits % 2 ? 0 : rarely);
         }
     }
 
@@ -58,7 +60,9 @@ struct PoolCase {
             auto* bounds = memory().limits[at].place<std::int32_t>(round_up(channels, kWordBits));
             std::fill(std::copy_n(limits.data() + at * channels, channels, bounds),
                       bounds + round_up(channels, kWordBits), -1);
-            tiles.push_back({patch, bounds, &runs.of(at)});
+            auto* narrow = memory().narrow[at].place<std::int16_t>(round_up(channels, kWordBits));
+            std::copy_n(bounds, round_up(channels, kWordBits), narrow);
+            tiles.push_back({patch, bounds, narrow, &runs.of(at)});
         }
         Word* results[kMaxTile];
         for (std::size_t window = 0; window < taken; ++window)
@@ -85,15 +89,18 @@ void test_pools(const Isas& isas) {
         for (const std::size_t channels : kChannels) {
             if (!selected()) continue;
             const std::size_t positions = 1 + random_below(words < 20 ? kMaxPositions : 4);
-            const PoolCase task(words, channels, positions, 1 + random_below(kMaxTile), random_below(6));
+            const PoolCase task(words, channels, positions, 1 + random_below(kMaxTile), random_below(6),
+                                random_below(2) == 0);
             for (const Isa* isa : isas) task.check(*isa->binary);
         }
     }
     for (const std::size_t channels : {255, 256, 257, 300, 513}) {
         for (std::size_t rarely = 0; rarely < 6; ++rarely) {
             if (!selected()) continue;
-            const PoolCase task(9, channels, 4, kMaxTile, rarely);
-            for (const Isa* isa : isas) task.check(*isa->binary);
+            for (const bool uneven : {false, true}) {
+                const PoolCase task(9, channels, 4, kMaxTile, rarely, uneven);
+                for (const Isa* isa : isas) task.check(*isa->binary);
+            }
         }
     }
 }

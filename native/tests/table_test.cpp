@@ -99,8 +99,8 @@ struct TableCase {
             return made;
         }
         std::vector<std::int16_t> clamped;
-        for (const std::int32_t limit : limits)
-            clamped.push_back(static_cast<std::int16_t>(std::clamp<std::int64_t>(std::int64_t{limit} - 1, -32768, 32767)));
+        for (const std::int64_t limit : limits)
+            clamped.push_back(static_cast<std::int16_t>(std::clamp<std::int64_t>(limit - 1, -32768, 32767)));
         made.narrow = memory().limits[position].place(clamped);
         return made;
     }
