@@ -4,9 +4,9 @@ namespace o3bnn::accel {
 
 bool Decide::operate(Pe& pe, Cycle now) {
     bool progress = false;
-    while (!pe.pipe.empty() && pe.pipe.front().time <= now) {
+    while (pe.pipe.due() <= now) {
         Neuron& n = pe.pool[static_cast<std::size_t>(pe.pipe.front().neuron)];
-        pe.pipe.pop_front();
+        pe.pipe.pop();
         progress = true;
         retire_neuron(pe, n);
         if (n.dead) continue;

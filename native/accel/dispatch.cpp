@@ -17,7 +17,7 @@ void visit_set(const Word* bits, std::size_t limbs, Visit visit) {
 
 }  // namespace
 
-Dispatch::Turn Dispatch::operate(Pe& pe, Cycle now) {
+Turn Dispatch::operate(Pe& pe, Cycle now) {
     if (now < pe.bounds_until) {
         state_.busy_until = std::max(state_.busy_until, pe.bounds_until);
         return Turn::blocked;
@@ -29,7 +29,7 @@ Dispatch::Turn Dispatch::operate(Pe& pe, Cycle now) {
 }
 
 /// Dispatches a neuron of the first pair among `pairs` for which that is possible.
-Dispatch::Turn Dispatch::dispatch_from(Pe& pe, std::vector<Word> Pe::* pairs, bool speculative, Cycle now) {
+Turn Dispatch::dispatch_from(Pe& pe, std::vector<Word> Pe::* pairs, bool speculative, Cycle now) {
     Group& g = state_.group(pe);
     const int last = state_.last_active(g);
     Turn turn = Turn::nothing;
@@ -85,7 +85,7 @@ bool Dispatch::start(Pe& pe, const Place& place, int position, bool speculative,
         pe.stations.push_back(index);
         scoreboard_.moved(pe, n, kInStation);
     } else {
-        pe.pipe.push_back({now + state_.config.latency, index});
+        pe.pipe.push({now + state_.config.latency, index});
         n.queued = true;
         scoreboard_.moved(pe, n, kInPipe);
     }

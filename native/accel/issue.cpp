@@ -25,31 +25,31 @@ bool Issue::operate(Pe& pe, Cycle now) {
 /// The station to issue from.
 Issue::Selection Issue::select(Pe& pe, Cycle now) const {
     Selection found;
-    Neuron *after = nullptr, *waiting = nullptr;
+    Neuron *after = nullptr, *waiting = nullptr, *const pool = pe.pool.data();
+    const bool here = state_.weights_here, round_robin = state_.config.round_robin;
     for (const int s : pe.stations) {
-        Neuron& n = pe.pool[at(s)];
-        if (!arrived(pe, n, n.issued)) {
+        Neuron& n = pool[s];
+        if (!here && !arrived(pe, n, n.issued)) {
             found.starved = true;
-            continue;
-        }
-        if (!n.speculative && n.ready_at <= now) {
-            if (found.neuron == nullptr) found.neuron = &n;
-            if (after == nullptr && n.id > pe.last_issued) after = &n;
-            if (!state_.config.round_robin) break;
-        } else {
+        } else if (n.speculative || n.ready_at > now) {
             if (waiting == nullptr) waiting = &n;
             if (!n.speculative) found.retry = std::min(found.retry, n.ready_at);
+        } else if (!round_robin) {
+            found.neuron = &n;
+            return found;
+        } else {
+            if (found.neuron == nullptr) found.neuron = &n;
+            if (after == nullptr && n.id > pe.last_issued) after = &n;
         }
     }
-    if (state_.config.round_robin && after != nullptr) found.neuron = after;
+    if (after != nullptr) found.neuron = after;
     if (found.neuron == nullptr && state_.config.speculate) found.neuron = waiting;
     return found;
 }
 
 /// T24: whether the weights of a neuron's word are here.
 bool Issue::arrived(const Pe& pe, const Neuron& n, int word) const {
-    return state_.plan.resident ||
-           state_.weights.arrived(state_.pass, pe.lane, n.place.slot, state_.layer.word_index(n.border, word));
+    return state_.weights.arrived(state_.pass, pe.lane, n.place.slot, state_.layer.word_index(n.border, word));
 }
 
 void Issue::execute(Pe& pe, Neuron& n, Cycle now) {
@@ -57,10 +57,10 @@ void Issue::execute(Pe& pe, Neuron& n, Cycle now) {
     ++n.issued;
     n.update_ready(now, state_.config.latency);
     pe.last_issued = n.id;
-    state_.weights.issued(state_.pass, pe.index, pe.lane, n.place.slot);
+    if (state_.single_use()) state_.weights.issued(state_.pass, pe.index, pe.lane, n.place.slot);
     state_.record(now, Event::issue, pe, n, n.issued - 1);
     if (n.issued == n.value.decided_at) {
-        pe.pipe.push_back({now + state_.config.latency, static_cast<int>(&n - pe.pool.data())});
+        pe.pipe.push({now + state_.config.latency, static_cast<int>(&n - pe.pool.data())});
         n.queued = true;
     }
     if (n.issued == n.value.words) {
@@ -94,12 +94,45 @@ Stall Issue::reason(Pe& pe, bool starved) {
     return pe.pipe.empty() ? kDrain : kDecision;
 }
 
-/// First cycle after `now` in which anything but the next word of the running neuron, or the same stall, can happen in
-/// a PE by itself. may_dispatch: whether the PE may dispatch in the next cycle.
-Cycle Issue::next_event(const Pe& pe, Cycle now, bool may_dispatch) const {
-    const Cycle next = now + 1;
-    if (may_dispatch || state_.trace.limit > 0) return next;
-    Cycle event = std::min(sleep_until_, pe.pipe.empty() ? kNever : pe.pipe.front().time);
+/// Simulates a PE beyond cycle `now` while it is secluded, and returns when it has to be looked at again. turn: of its
+/// dispatch in cycle `now`.
+Cycle Issue::run_ahead(Pe& pe, Cycle now, Turn turn) {
+    pe.since = now + 1;
+    for (; secluded(pe); turn = Turn::nothing) {
+        const Selection found = select(pe, pe.since);
+        const Cycle due = std::min(found.retry, pe.pipe.due());
+        sleep_until_ = found.retry;
+        if (found.neuron == nullptr) {
+            pe.running = -1;
+            pe.issued = false;
+            pe.stall = kDecision;
+            if (due == kNever) break;
+            catch_up(state_, pe, due);
+            continue;
+        }
+        if (found.neuron->issued + 1 == found.neuron->value.words) return pe.since;
+        state_.counters.station_cycles += static_cast<std::int64_t>(pe.stations.size());
+        pe.issued = true;
+        execute(pe, *found.neuron, pe.since++);
+        catch_up(state_, pe, std::min(due, pe.since + run_length(pe, *found.neuron)));
+    }
+    return next_event(pe, turn);
+}
+
+/// Whether nothing outside of a PE matters to its next cycle: no decision is due, its stations are full, so that it
+/// dispatches nothing, and their weights are here. As long as no neuron issues its last word, nothing shows outside.
+bool Issue::secluded(const Pe& pe) const {
+    return state_.weights_here && static_cast<int>(pe.stations.size()) == state_.config.stations &&
+           pe.pipe.due() > pe.since && !state_.config.lockstep &&
+           !state_.layer.plan().overlaps() && state_.trace.limit == 0;
+}
+
+/// First cycle not simulated yet in which anything but the next word of the running neuron, or the same stall, can
+/// happen in a PE by itself. turn: of its last dispatch.
+Cycle Issue::next_event(const Pe& pe, Turn turn) const {
+    const Cycle next = pe.since;
+    if (state_.trace.limit > 0 || turn != Turn::nothing) return next;
+    Cycle event = std::min(sleep_until_, pe.pipe.due());
     if (pe.running >= 0) event = std::min(event, next + run_length(pe, pe.pool[at(pe.running)]));
     else if (pe.issued) return next;
     return std::max(event, next);
@@ -107,11 +140,11 @@ Cycle Issue::next_event(const Pe& pe, Cycle now, bool may_dispatch) const {
 
 /// Cycles for which a neuron that has just issued goes on issuing, whatever else is in the PE's stations.
 int Issue::run_length(const Pe& pe, const Neuron& n) const {
-    if (n.speculative || (state_.config.round_robin && pe.stations.size() > 1)) return 0;
     const int last = std::min({n.value.back_to_back, n.value.decided_at - 1, n.value.words - 1});
-    if (last <= n.issued) return 0;
-    const bool here = state_.plan.resident || (!state_.layer.plan().single &&
-                                               state_.weights.complete(state_.pass, pe.lane, n.place.slot));
+    if (last <= n.issued || n.speculative || (state_.config.round_robin && pe.stations.size() > 1)) return 0;
+    const bool here =
+        state_.weights_here ||
+        (!state_.layer.plan().single && state_.weights.complete(state_.pass, pe.lane, n.place.slot));
     return here ? last - n.issued : 0;
 }
 

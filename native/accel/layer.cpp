@@ -191,20 +191,24 @@ POPCNT_CLONES void Layer::evaluate(const Patch& patch, int position, int channel
     bounds.threshold = plan_.thresholds[at(border * plan_.channels + channel)];
     scratch.scores.resize(at(max_words_ + 1));
     result.waits.resize(at(max_words_));
+    // Locals, since what is written through `waits` might otherwise be any member.
     std::int64_t* const scores = scratch.scores.data();
+    std::uint8_t* const waits = result.waits.data();
+    const int* const index = b.index.data();
+    const int hidden = config_.latency - 1;
     std::int64_t score = scores[0] = 0;
     int q = 0, known = 0, back_to_back = open;
     bool decided = prune && bounds.decide(0, 0);
-    for (int plane = 0; plane < plan_.planes && !decided; ++plane, x += plane_size) {
+    for (int shift = plan_.planes - 1; shift >= 0 && !decided; --shift, x += plane_size) {
         for (int i = 0; i < count && !decided; ++i) {
+            const int k = index[i] * limbs;
+            const std::int64_t found = std::int64_t{matches(x + k, w + k, exists + k, limbs)} << shift;
             if (q >= open) {
                 while (known < q && bounds.may_decide(scores[known], known, q)) ++known;
-                result.waits[at(q)] = static_cast<std::uint8_t>(std::min(q - known, 255));
-                back_to_back += back_to_back == q && (known == 0 || q - known >= config_.latency - 1);
+                waits[q] = static_cast<std::uint8_t>(std::min(q - known, 255));
+                back_to_back += back_to_back == q && (known == 0 || q - known >= hidden);
             }
-            const int k = b.index[at(i)] * limbs;
-            score += std::int64_t{matches(x + k, w + k, exists + k, limbs)} << (plan_.planes - 1 - plane);
-            scores[++q] = score;
+            scores[++q] = score += found;
             decided = q >= open && prune && bounds.decide(score, q);
         }
     }

@@ -39,6 +39,7 @@ struct Scratch {
 
 class Layer {
   public:
+    /// Plan and config stay with the caller, who keeps them as long as the layer.
     Layer(const StagePlan& plan, const Config& config);
 
     const StagePlan& plan() const { return plan_; }
@@ -123,8 +124,8 @@ class Layer {
     /// T18: whether patches are kept as pixels, in half words.
     bool aligned() const { return 2 * (plan_.in_channels / plan_.groups) % config_.word == 0; }
 
-    StagePlan plan_;
-    Config config_;
+    const StagePlan& plan_;
+    const Config& config_;
     std::vector<Border> classes_;
     std::vector<std::uint8_t> rows_read_, columns_read_;
     std::vector<std::int64_t> zeros_;

@@ -44,7 +44,7 @@ void publish(State& state) {
 
 }  // namespace
 
-Machine::Machine(const Config& config, std::vector<StagePlan> stages) : config_(config), stages_(std::move(stages)) {
+Machine::Machine(const Config& config, const std::vector<StagePlan>& stages) : config_(config), stages_(stages) {
     for (const StagePlan& stage : stages_) layers_.emplace_back(stage, config_);
 }
 
@@ -56,6 +56,7 @@ Result Machine::run(const Map& image, Trace trace) const {
     std::size_t pass = 0;
     std::int64_t next_neuron = 0;
     result.counters.resize(stages_.size());
+    std::vector<Pe> pes(at(config_.pes));
     Map in = image;
     for (std::size_t s = 0; s < stages_.size(); ++s) {
         const StagePlan& plan = stages_[s];
@@ -66,8 +67,8 @@ Result Machine::run(const Map& image, Trace trace) const {
         Map out(at(plan.windows()) * at(plan.channels), 0);
         result.sums.assign(plan.output ? at(plan.images * plan.channels) : 0, 0);
         for (const PassPlan& pass_plan : plan.passes) {
-            State state{config_, layers_[s], pass_plan, stream,      dram,    counters,   trace, static_cast<int>(s),
-                        pass,    operand,       out,       result.sums, known, next_neuron};
+            State state{config_, layers_[s], pass_plan,   stream, dram,        counters, trace, static_cast<int>(s),
+                        pass,    operand,    out,         result.sums, known, next_neuron, pes};
             stream.start(pass, counters);
             prepare(state, now);
             run_pass(state, now);
@@ -98,21 +99,26 @@ void Machine::run_pass(State& state, Cycle& now) const {
         for (Pe& pe : state.pes) {
             Cycle& wake = state.wake[at(pe.index)];
             if (now < wake) continue;
+            if (now < pe.since) {  // it has run ahead of what woke it
+                wake = pe.since;
+                continue;
+            }
             catch_up(state, pe, now);
             progress |= decide.operate(pe, now);
             progress |= issue.operate(pe, now);
-            const auto turn = config_.lockstep ? Dispatch::Turn::nothing : dispatch.operate(pe, now);
-            progress |= turn == Dispatch::Turn::dispatched;
-            pe.since = now + 1;
-            wake = issue.next_event(pe, now, turn != Dispatch::Turn::nothing);
-            if (pe.running >= 0) state.busy_until = std::max(state.busy_until, wake);
+            const Turn turn = config_.lockstep ? Turn::nothing : dispatch.operate(pe, now);
+            progress |= turn == Turn::dispatched;
+            wake = issue.run_ahead(pe, now, turn);
+            state.busy_until = std::max(state.busy_until, pe.running >= 0 ? wake : pe.since);
         }
         if (config_.lockstep)
             for (Group& g : state.groups) progress |= dispatch.operate(g, now);
         publish(state);
         progress |= loader.operate(now);
         progress |= state.weights.operate(now, [&](std::size_t pass, int lane) {
-            if (pass == state.pass) state.wake_lane(lane, now);
+            if (pass != state.pass) return;
+            state.weights_here = state.weights.all_here(pass);
+            state.wake_lane(lane, now);
         });
         if (retire.finished()) break;
         if (progress) last_progress = now;

@@ -21,14 +21,15 @@ struct Result {
 
 class Machine {
   public:
-    Machine(const Config& config, std::vector<StagePlan> stages);
+    /// Config and stages stay with the caller, who keeps them as long as the machine.
+    Machine(const Config& config, const std::vector<StagePlan>& stages);
     Result run(const Map& image, Trace trace) const;
 
   private:
     void run_pass(State& state, Cycle& now) const;
 
-    Config config_;
-    std::vector<StagePlan> stages_;
+    const Config& config_;
+    const std::vector<StagePlan>& stages_;
     std::vector<Layer> layers_;
 };
 

@@ -55,6 +55,9 @@ void Scoreboard::open(Group& g, int window) {
     slot.row = state_.layer.window_row(of_stage);
     slot.column = state_.layer.window_column(of_stage);
     slot.open = slot.busy = 0;
+    slot.row_step = at(slot.strip->columns) * state_.per_position();
+    slot.status = &slot.strip->status[at(slot.row - slot.strip->row) * slot.row_step +
+                                      at(slot.column - slot.strip->column) * state_.per_position()];
     slot.settled.assign(state_.per_position(), kOpen);
     slot.vacated.assign(state_.per_position(), 0);
     state_.layer.gather(state_.in, of_stage, slot.patch);
@@ -97,23 +100,39 @@ void Scoreboard::refresh_windows(Pe& pe, const Place& place, Cycle now) {
 /// Brings a pair's books in line with the status of its neurons.
 void Scoreboard::refresh(Pe& pe, Group& g, int window, int slot, Cycle now) {
     const StagePlan& plan = state_.layer.plan();
-    if (state_.settled(g, pe, window, slot) != kOpen) return;
-    const Status decisive = plan.decisive[at(state_.channel(pe, slot))] ? kFired : kSilent;
-    int counts[5] = {};
     const Slot& ring = g.ring[state_.ring(window)];
-    for (int y = ring.row; y < ring.row + plan.pool.rows; ++y)
-        for (int x = ring.column; x < ring.column + plan.pool.columns; ++x)
-            ++counts[state_.status(*ring.strip, pe, y, x, slot)];
-    const int in_flight = counts[kInStation] + counts[kInPipe];
-    const bool complete = counts[kUnvisited] + in_flight == 0;
-    if ((counts[decisive] > 0 && state_.config.prune) || complete) {
-        settle(pe, g, window, slot, (counts[decisive] > 0) == (decisive == kFired), in_flight > 0, now);
+    const std::size_t pair = state_.pair(pe, slot);
+    if (ring.settled[pair] != kOpen) return;
+    if (plan.positions() == 1) {  // the rest of the function for the many stages without pooling
+        const std::uint8_t status = ring.status[pair];
+        if (status >= kSilent) return settle(pe, g, window, slot, status == kFired, false, now);
+        set_bit(state_.available(pe, window), slot, status == kUnvisited);
+        if (status == kInPipe) vacate(pe, g, window, slot);
         return;
     }
-    set_bit(state_.available(pe, window), slot, counts[kUnvisited] > 0 && in_flight == 0);
-    set_bit(state_.pending(pe, window), slot, counts[kUnvisited] > 0 && in_flight > 0);
+    const Status decisive = plan.decisive[at(state_.plan.channels[pair])] ? kFired : kSilent;
+    int unvisited = 0, in_station = 0, in_pipe = 0, decided = 0;
+    const std::size_t step = state_.per_position();
+    const std::uint8_t* row = ring.status + pair;
+    for (int y = 0; y < plan.pool.rows; ++y, row += ring.row_step) {
+        const std::uint8_t* status = row;
+        for (int x = 0; x < plan.pool.columns; ++x, status += step) {
+            unvisited += *status == kUnvisited;
+            in_station += *status == kInStation;
+            in_pipe += *status == kInPipe;
+            decided += *status == decisive;
+        }
+    }
+    const int in_flight = in_station + in_pipe;
+    const bool complete = unvisited + in_flight == 0;
+    if ((decided > 0 && state_.config.prune) || complete) {
+        settle(pe, g, window, slot, (decided > 0) == (decisive == kFired), in_flight > 0, now);
+        return;
+    }
+    set_bit(state_.available(pe, window), slot, unvisited > 0 && in_flight == 0);
+    set_bit(state_.pending(pe, window), slot, unvisited > 0 && in_flight > 0);
     if (in_flight == 1) confirm(pe, ring, slot);
-    if (counts[kUnvisited] + counts[kInStation] == 0) vacate(pe, g, window, slot);
+    if (unvisited + in_station == 0) vacate(pe, g, window, slot);
 }
 
 /// T13: the only neuron that a pair has in flight is no speculation any more.
@@ -133,7 +152,7 @@ void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, bool i
     set_bit(state_.pending(pe, window), slot, false);
     if (--g.ring[state_.ring(window)].open == 0) g.settled = true;
     vacate(pe, g, window, slot);
-    state_.weights.decided(state_.pass, pe.index, pe.lane, slot);
+    if (state_.single_use()) state_.weights.decided(state_.pass, pe.index, pe.lane, slot);
     if (in_flight) squash_pair(pe, g, window, slot, now);
 }
 

@@ -60,20 +60,29 @@ Strip next_strip(const State& state) {
     return strip;
 }
 
-Pe make_pe(const State& state, int index, Cycle now) {
-    Pe pe;
+/// Makes a PE ready for a pass that starts in cycle `now`. Its last pass may have left squashed neurons in the pipe.
+void reset(const State& state, Pe& pe, int index, Cycle now) {
     pe.index = index;
     pe.group = index / state.plan.lanes;
     pe.lane = index % state.plan.lanes;
-    pe.since = now;
+    pe.channels = 0;
     while (pe.channels < state.plan.slots && state.channel(pe, pe.channels) >= 0) ++pe.channels;
     pe.pool.resize(at(state.config.stations + 2 * state.config.latency + 4));
+    for (Neuron& n : pe.pool) n.active = false;
+    pe.stations.clear();
+    pe.pipe.clear(pe.pool.size());
+    pe.idle.clear();
     for (int i = static_cast<int>(pe.pool.size()) - 1; i >= 0; --i) pe.idle.push_back(i);
     const std::size_t rings = state.ring_mask + 1;
     pe.available.assign(rings * state.limbs, 0);
-    pe.pending = pe.available;
+    pe.pending.assign(rings * state.limbs, 0);
     pe.left.assign(rings, 0);
-    return pe;
+    pe.bounds_until = 0;
+    pe.since = now;
+    pe.last_issued = -1;
+    pe.issued = false;
+    pe.running = -1;
+    pe.stall = kUnmapped;
 }
 
 }  // namespace
@@ -108,26 +117,13 @@ void prepare(State& state, Cycle now) {
         g.held_since = now;
     }
     const int pes = state.plan.groups * state.plan.lanes;
-    for (int p = 0; p < pes; ++p) state.pes.push_back(make_pe(state, p, now));
+    state.pes = state.pes.first(at(pes));
+    for (int p = 0; p < pes; ++p) reset(state, state.pes[at(p)], p, now);
     state.wake.assign(at(pes), now);
+    state.weights_here = state.weights.all_here(state.pass);
 }
 
-void Neuron::update_ready(Cycle now, int latency) {
-    ready_at = 0;
-    if (issued < value.back_to_back) return;
-    if (issued >= value.decided_at) {
-        ready_at = kNever;
-        return;
-    }
-    const int wait = value.waits[at(issued)];
-    if (wait >= latency || wait == issued) return;
-    const std::uint32_t age = static_cast<std::uint32_t>(now) - times[at((issued - wait - 1) % kIssueRing)];
-    ready_at = now - age + latency;
-}
-
-void catch_up(State& state, Pe& pe, Cycle now) {
-    const Cycle elapsed = now - pe.since;
-    if (elapsed <= 0) return;
+void book(State& state, Pe& pe, Cycle now, Cycle elapsed) {
     state.counters.station_cycles += elapsed * static_cast<std::int64_t>(pe.stations.size());
     if (pe.running < 0) {
         state.counters.stalls[pe.stall] += elapsed;

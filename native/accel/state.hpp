@@ -2,8 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <deque>
 #include <limits>
+#include <span>
 
 #include "accel/layer.hpp"
 #include "accel/weights.hpp"
@@ -34,22 +36,56 @@ struct Place {
     int window = 0, row = 0, column = 0, slot = 0;
 };
 
-struct Neuron {
+/// A neuron in flight. What every look at it reads comes first, in one cache line.
+struct alignas(64) Neuron {
     Cycle ready_at = 0;  ///< T8: first cycle in which its next word may issue
     std::int64_t id = 0;
     bool active = false, in_station = false, queued = false, dead = false, speculative = false;
-    int issued = 0, border = 0, position = 0;
-    Place place;
+    int issued = 0;
     Evaluation value;
+    Place place;
+    int border = 0, position = 0;
     std::array<std::uint32_t, kIssueRing> times{};  ///< cycles modulo 2^32 in which its last words issued
 
     /// T8: sets `ready_at` after an issue in cycle `now`.
-    void update_ready(Cycle now, int latency);
+    void update_ready(Cycle now, int latency) {
+        ready_at = 0;
+        if (issued < value.back_to_back) return;
+        if (issued >= value.decided_at) {
+            ready_at = kNever;
+            return;
+        }
+        const int wait = value.waits[static_cast<std::size_t>(issued)];
+        if (wait >= latency || wait == issued) return;
+        const std::uint32_t known_at = times[static_cast<std::size_t>(issued - wait - 1) % kIssueRing];
+        ready_at = now - (static_cast<std::uint32_t>(now) - known_at) + latency;
+    }
 };
 
 struct Outcome {
-    Cycle time;
-    int neuron;
+    Cycle time = 0;
+    int neuron = 0;
+};
+
+/// Decisions to come, the next one first. A ring: a PE has few at a time, never more than neurons in flight.
+class Pipe {
+  public:
+    /// Empties the pipe, and makes room for the decisions of so many neurons.
+    void clear(std::size_t neurons) {
+        places_.resize(std::bit_ceil(neurons));
+        first_ = end_ = 0;
+    }
+    bool empty() const { return first_ == end_; }
+    std::size_t size() const { return end_ - first_; }
+    const Outcome& front() const { return places_[first_ & (places_.size() - 1)]; }
+    /// When the next decision comes.
+    Cycle due() const { return empty() ? kNever : front().time; }
+    void push(const Outcome& outcome) { places_[end_++ & (places_.size() - 1)] = outcome; }
+    void pop() { ++first_; }
+
+  private:
+    std::vector<Outcome> places_;
+    std::size_t first_ = 0, end_ = 0;
 };
 
 /// A processing element. While nothing but the next word of one neuron, or a stall, can happen in it, it sleeps: see
@@ -59,7 +95,7 @@ struct Pe {
     std::vector<Neuron> pool;
     std::vector<int> idle;        ///< places in the pool that hold none
     std::vector<int> stations;    ///< neurons that hold one, oldest first
-    std::deque<Outcome> pipe;     ///< decisions to come
+    Pipe pipe;
     std::vector<Word> available;  ///< [ring][slot bits]: pairs with a neuron to dispatch and none in flight
     std::vector<Word> pending;    ///< the same, with one in flight
     std::vector<int> left;        ///< [ring] pairs not vacated
@@ -74,6 +110,8 @@ struct Pe {
 struct Slot {
     Strip* strip = nullptr;
     int row = 0, column = 0, open = 0, busy = 0;
+    const std::uint8_t* status = nullptr;  ///< in the strip, of its first neuron
+    std::size_t row_step = 0;              ///< from there to the next row
     std::vector<std::uint8_t> settled, vacated;  ///< [lane][slot]
     Patch patch;
 };
@@ -113,8 +151,9 @@ struct State {
     std::vector<std::int64_t>& sums;
     std::vector<std::uint8_t>& known;  ///< [row][column][channel] `Known`: the neuron map
     std::int64_t& next_neuron;
+    std::span<Pe> pes;  ///< those that have a part in the pass; before `prepare`, all
     std::vector<Group> groups{};
-    std::vector<Pe> pes{};
+    bool weights_here = false;                       ///< all weights of the pass are in the banks, and stay there
     std::vector<Cycle> wake{};                       ///< [PE] first cycle in which it has to be looked at
     Cycle busy_until = 0;                            ///< some PE issues, or its bounds unit works, until then
     std::size_t ring_mask = 0;                       ///< places for windows, a power of two, less one
@@ -126,7 +165,9 @@ struct State {
     std::vector<std::pair<std::size_t, Known>> news{};  ///< of this cycle, for the neuron map
 
     /// T18: whether the operand comes beside the weights' bursts.
-    bool streams_operand() const { return !plan.resident && layer.plan().single; }
+    bool streams_operand() const { return single_use(); }
+    /// Whether the pass is a streamed single-use one, whose words leave their bank as they issue (T25).
+    bool single_use() const { return !plan.resident && layer.plan().single; }
     std::size_t per_position() const { return static_cast<std::size_t>(plan.lanes * plan.slots); }
     int ring_size() const { return config.depth + config.latency + 2; }
     std::size_t ring(int window) const { return static_cast<std::size_t>(window) & ring_mask; }
@@ -182,8 +223,11 @@ void prepare(State& state, Cycle now);
 bool neuron_map_has_room(const State& state);
 /// T5: gives a group the next strip; there must be one.
 void take_strip(State& state, Group& g);
-/// Books the cycles before `now` of a PE that was asleep.
-void catch_up(State& state, Pe& pe, Cycle now);
+/// Books `elapsed` cycles before `now` of a PE that was asleep.
+void book(State& state, Pe& pe, Cycle now, Cycle elapsed);
+inline void catch_up(State& state, Pe& pe, Cycle now) {
+    if (pe.since < now) book(state, pe, now, now - pe.since);
+}
 std::string describe(const State& state);
 
 }  // namespace o3bnn::accel

@@ -31,12 +31,15 @@ class Decide {
     Scoreboard& scoreboard_;
 };
 
+/// What became of a PE's turn to dispatch: no neuron, its bounds unit or another strip in the way, or a dispatch.
+enum class Turn { nothing, blocked, dispatched };
+
 /// Issues a word of a ready station, or names the stall (T6, T8 to T11).
 class Issue {
   public:
     Issue(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
     bool operate(Pe& pe, Cycle now);
-    Cycle next_event(const Pe& pe, Cycle now, bool may_dispatch) const;
+    Cycle run_ahead(Pe& pe, Cycle now, Turn turn);
 
   private:
     struct Selection {
@@ -49,6 +52,8 @@ class Issue {
     bool arrived(const Pe& pe, const Neuron& n, int word) const;
     void execute(Pe& pe, Neuron& n, Cycle now);
     Stall reason(Pe& pe, bool starved);
+    bool secluded(const Pe& pe) const;
+    Cycle next_event(const Pe& pe, Turn turn) const;
     int run_length(const Pe& pe, const Neuron& n) const;
 
     State& state_;
@@ -60,9 +65,6 @@ class Issue {
 class Dispatch {
   public:
     Dispatch(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
-    /// What became of a PE's turn: no neuron to dispatch, its bounds unit or another strip in the way, or a dispatch.
-    enum class Turn { nothing, blocked, dispatched };
-
     Turn operate(Pe& pe, Cycle now);
     bool operate(Group& g, Cycle now);
 

@@ -7,7 +7,9 @@ namespace o3bnn::accel {
 void WeightStream::add(const PassPlan& plan, int edge_words, bool single_window) {
     const std::size_t size = plan.resident ? 0 : static_cast<std::size_t>(plan.lanes * plan.slots);
     const std::vector<int> none(size, 0);
-    passes_.push_back({&plan, edge_words, single_window, none, none, none, std::vector<std::uint8_t>(size, 0)});
+    const auto channels = std::count_if(plan.channels.begin(), plan.channels.end(), [](int c) { return c >= 0; });
+    passes_.push_back({&plan, edge_words, single_window, none, none, none, std::vector<std::uint8_t>(size, 0),
+                       std::int64_t{channels} * edge_words});
 }
 
 /// Requests whatever has a place, as far as DRAM carries it.
@@ -56,14 +58,12 @@ void WeightStream::advance(const Pass& p) {
 
 void WeightStream::issued(std::size_t pass, int pe, int lane, int slot) {
     Pass& p = passes_[pass];
-    if (p.plan->resident || !p.single) return;
     ++p.used[index(p, lane, slot)];
     --held_[static_cast<std::size_t>(pe)];
 }
 
 void WeightStream::decided(std::size_t pass, int pe, int lane, int slot) {
     Pass& p = passes_[pass];
-    if (p.plan->resident || !p.single) return;
     const std::size_t i = index(p, lane, slot);
     p.decided[i] = 1;
     held_[static_cast<std::size_t>(pe)] -= p.requested[i] - p.used[i];

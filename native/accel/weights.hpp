@@ -36,12 +36,12 @@ class WeightStream {
             const Delivery& delivery = under_way_.front();
             Pass& p = passes_[delivery.pass];
             p.arrived[delivery.index] += delivery.words;
+            p.missing -= delivery.words;
             delivered(delivery.pass, static_cast<int>(delivery.index) / p.plan->slots);
             under_way_.pop_front();
         }
         return request_all(now) || transfers;
     }
-
 
     bool arrived(std::size_t pass, int lane, int slot, int word) const {
         const Pass& p = passes_[pass];
@@ -52,8 +52,14 @@ class WeightStream {
         const Pass& p = passes_[pass];
         return p.plan->resident || p.arrived[index(p, lane, slot)] == p.edge_words;
     }
-    /// A word issued that no later window needs.
+    /// Whether all words of a pass are in the banks until it ends.
+    bool all_here(std::size_t pass) const {
+        const Pass& p = passes_[pass];
+        return p.plan->resident || (!p.single && p.missing == 0);
+    }
+    /// A word of a streamed single-use pass has issued.
     void issued(std::size_t pass, int pe, int lane, int slot);
+    /// A neuron of a streamed single-use pass is decided.
     void decided(std::size_t pass, int pe, int lane, int slot);
     void finish(std::size_t pass);
     std::string state() const;
@@ -65,6 +71,7 @@ class WeightStream {
         bool single;
         std::vector<int> arrived, requested, used;  ///< words of each [lane][slot]
         std::vector<std::uint8_t> decided;
+        std::int64_t missing;   ///< words that have not arrived
         bool finished = false;  ///< what was not requested by then never is
     };
     struct Delivery {
