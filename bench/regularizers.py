@@ -77,12 +77,14 @@ PROBLEMS = {
         "mlp",
         {},
         data="mnist",
-        settings=TrainSettings(epochs=3, batch=125),
+        settings=TrainSettings(epochs=6, batch=125),
         terms=(
             Terms(),
-            Terms("joint", threshold=1.0),
+            Terms("joint", threshold=3.0),
+            Terms("joint", threshold=3.0, through_weights=0.3),
             Terms("joint", threshold=1.0, through_weights=1.0),
-            Terms("margin", threshold=1.0, through_weights=1.0),
+            Terms("joint", threshold=3.0, through_weights=1.0),
+            Terms("margin", threshold=3.0, through_weights=1.0),
         ),
     ),
     "cnv": Problem(
@@ -237,9 +239,9 @@ def step_ratio(precision: str, rounds: int = 12) -> dict[str, object]:
     return described | asdict(Terms(pool=1.0, threshold=1.0)) | ratio
 
 
-def record(row: dict[str, object], replace: bool) -> None:
+def record(row: dict[str, object], origin: dict[str, str], replace: bool) -> None:
     """Add a row to the file; the first one of a problem replaces that problem's old rows."""
-    row = row | provenance("python bench/regularizers.py --mnist DIR --cifar DIR") | {"torch": torch.__version__}
+    row = row | origin
     rows: list[dict[str, object]] = []
     if PATH.exists():
         with PATH.open(newline="") as stream:
@@ -287,15 +289,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    origin = provenance("python bench/regularizers.py --mnist DIR --cifar DIR") | {"torch": torch.__version__}
     for name, problem in PROBLEMS.items():
         if options.only in (None, name):
             data = Data(f"{problem.data}:{options.mnist if problem.data == 'mnist' else options.cifar}")
             for number, row in enumerate(run(name, problem, data, options.seed)):
-                record(row, replace=number == 0)
+                record(row, origin, replace=number == 0)
                 print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
     if options.only in (None, "step"):
         for number, precision in enumerate(("float32", "bf16")):
-            record(step_ratio(precision), replace=number == 0)
+            record(step_ratio(precision), origin, replace=number == 0)
     draw()
 
 
