@@ -269,12 +269,13 @@ def draw() -> None:
                     for row in rows
                     if row["problem"] == name and row["form"] == form and filled == (float(row["through_weights"]) > 0)
                 ]
-                x, y = ([float(row[key]) for row in shown] for key in ("evaluated_b1", "accuracy"))
+                points = sorted((float(row["evaluated_b1"]), float(row["accuracy"])) for row in shown)
+                x, y = ([point[i] for point in points] for i in range(2))
                 label = f"{form}{', through weights' if filled else ''}" if shown else None
-                axes.plot(x, y, "s" if filled else "o", color=f"C{index}", label=label)
+                axes.plot(x, y, "s-" if filled else "o-", color=f"C{index}", linewidth=0.7, label=label)
         axes.set(title=name, xlabel="edges evaluated, B = 1", ylabel="accuracy")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axis.set_major_formatter(PercentFormatter(1))
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(PLOT)
