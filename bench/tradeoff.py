@@ -10,6 +10,7 @@ stages and the first `--images` test images) and docs/tradeoff.svg.
 
 import argparse
 import csv
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,11 +27,17 @@ from o3bnn.train.session import LAST, Run, train
 from o3bnn.train.settings import TrainSettings
 from provenance import RESULTS, provenance
 
-SETTINGS = ((0.0, 0.0), (0.0, 1.0), (0.0, 0.3), (0.0, 3.0), (1.0, 0.0), (0.3, 0.0), (1.0, 1.0))
+# Weights of the pooling and the threshold term: neither, each alone from mild to strong, both.
+SETTINGS = ((0.0, 0.0), (0.0, 0.3), (0.0, 1.0), (0.0, 3.0), (0.3, 0.0), (1.0, 0.0), (1.0, 1.0))
 MEASURES = ((1, "simple"), (64, "simple"), (64, "sharp"), (16, "sharp"))
 BASE = TrainSettings(lr=1.5e-3, norm_rate=5, shift=3, flip=True, warmup=0.5, seed=1)
 PLOT = Path(__file__).parent.parent / "docs" / "tradeoff.svg"
 LABELS = {"pruned_b1_simple": "B = 1", "pruned_b64_simple": "B = 64", "pruned_b64_sharp": "B = 64, sharp bounds"}
+
+
+def described(start: Path) -> str:
+    """The run that a checkpoint is of, and which one: runs are not resumed if the file has changed since they began."""
+    return f"{start.parent.name}, SHA-256 {hashlib.sha256(start.read_bytes()).hexdigest()}"
 
 
 def tune(start: Path, folder: Path, settings: TrainSettings, data: str, accelerator: str) -> Path:
@@ -44,7 +51,7 @@ def tune(start: Path, folder: Path, settings: TrainSettings, data: str, accelera
         options=info.options,
         class_names=info.class_names,
         data=data.partition(":")[0],
-        start=start.parent.name,
+        start=described(start),
         on_epoch=lambda rows: print(folder.name, rows[-1], flush=True),
     )
     torch.manual_seed(settings.seed)
@@ -91,6 +98,7 @@ def main() -> None:
     parser.add_argument("--accelerator", default="auto")
     arguments = parser.parse_args()
     epochs = arguments.epochs
+    started = described(arguments.start)
     rows: list[dict[str, object]] = []
     for pool, threshold in SETTINGS:
         settings = replace(BASE, epochs=epochs, ramp=0.3 * epochs, lambda_pool=pool, lambda_threshold=threshold)
@@ -100,7 +108,7 @@ def main() -> None:
         rows.append(head | measure(checkpoint, arguments.data, arguments.images))
         print(rows[-1], flush=True)
     command = f"python bench/tradeoff.py --data DATA --start {arguments.start} --out DIR --epochs {epochs}"
-    origin = {"start": arguments.start.parent.name} | provenance(command)
+    origin = {"start": started} | provenance(command)
     with (RESULTS / "tradeoff.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, [*rows[0], *origin], lineterminator="\n")
         writer.writeheader()
