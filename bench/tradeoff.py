@@ -107,7 +107,8 @@ def main() -> None:
         head = {"lambda_pool": pool, "lambda_threshold": threshold, "epochs": epochs, "images": arguments.images}
         rows.append(head | measure(checkpoint, arguments.data, arguments.images))
         print(rows[-1], flush=True)
-    command = f"python bench/tradeoff.py --data DATA --start RUNS/{arguments.start.parent.name}/{arguments.start.name} --out DIR --epochs {epochs}"
+    start = f"RUNS/{arguments.start.parent.name}/{arguments.start.name}"
+    command = f"python bench/tradeoff.py --data DATA --start {start} --out DIR --epochs {epochs}"
     origin = {"start": started} | provenance(command)
     with (RESULTS / "tradeoff.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, [*rows[0], *origin], lineterminator="\n")
