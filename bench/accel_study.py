@@ -314,7 +314,7 @@ def speed(names: list[str]) -> None:
     write("accel_speed.csv", rows, ("network", "machine"))
 
 
-REPEATS = 3
+REPEATS = 9
 
 
 def _times(simulator: Simulator, study: Study) -> Iterator[tuple[float, float, float]]:

@@ -64,10 +64,10 @@ RECIPES = {
 
 
 def _pruned(name: str, recipe: Recipe) -> Recipe:
-    """The plain model, tuned with pruning terms for a fifth of its epochs; thresholds move faster than weights."""
+    """The plain model, trained on with pruning terms for 3/4 of its epochs; thresholds move faster than weights."""
     plain = recipe.settings
-    epochs = max(1, round(0.2 * plain.epochs))
-    terms: dict[str, Any] = {"lambda_threshold": 1.0, "ramp": 0.2 * epochs, "norm_rate": 5.0}
+    epochs = round(0.75 * plain.epochs)
+    terms: dict[str, Any] = {"lambda_threshold": 0.4, "ramp": 0.2 * epochs, "norm_rate": 5.0}
     return replace(recipe, start=name, settings=replace(plain, epochs=epochs, lr=1.5e-3, seed=plain.seed + 1, **terms))
 
 

@@ -25,6 +25,10 @@ from tests.accel.machines import conv, image, machine
         ({"map_bytes": (0, 1)}, r"map_bytes = \(0, 1\) is not a pair of integers"),
         ({"map_bytes": (1,)}, r"not a pair of integers"),
         ({"weight_words": 2}, r"burst_words = 8 does not fit .* weight_words = 2"),
+        (
+            {"weight_words": 1 << 24, "pes": 4096},
+            r"words of 64 bits are .* bytes of memory: use less, 1073741824 at most",
+        ),
         ({"stages": 3}, r"unknown field 'stages': the fields are"),
         ({"name": "a b"}, r"name = 'a b' is not a name"),
     ],

@@ -39,6 +39,13 @@ def test_batches(model: Path, mnist: Path) -> None:
     assert found[1]["cycles"] == Simulator(network, PRESETS["tiny"]).run(images[2]).cycles
 
 
+def test_a_batch_is_simulated_whole_and_a_shorter_one_named(model: Path, mnist: Path) -> None:
+    options = ("--data", f"mnist:{mnist}", "--batch", 3, "--calibration", 0, "--config", "tiny", "--machine", "o3")
+    assert [entry["images"] for entry in run_json("simulate", model, *options)["machines"]["o3"]] == [3]
+    shorter = run_ok("simulate", model, *options, "--limit", 2)
+    assert "the only batch has 2 of 3 images" in shorter.stderr
+
+
 def test_one_machine(model: Path, mnist: Path) -> None:
     document = run_json("simulate", model, "--data", f"mnist:{mnist}", "--machine", "o3", "--calibration", 0)
     assert set(document["machines"]) == {"o3"}
@@ -63,9 +70,14 @@ def test_files(model: Path, mnist: Path, tmp_path: Path) -> None:
         ("--energy", "none.yaml", "cannot read the energy table"),
         ("--plot", "no/plot.svg", "cannot write the plot"),
         ("--trace", "no/trace.json", "cannot write the trace"),
+        ("--plot", "plot.what", "ends in no format that plots have"),
     ],
 )
-def test_bad_options(model: Path, mnist: Path, option: str, value: str, message: str, tmp_path: Path) -> None:
+def test_bad_options(
+    model: Path, mnist: Path, option: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are found before anything is simulated."""
+    monkeypatch.setattr("o3bnn.cli.simulate.simulate_machines", lambda *_: pytest.fail("simulated"))
     value = str(tmp_path / value) if "/" in value or "." in value else value
     result = run("simulate", model, "--data", f"mnist:{mnist}", option, value)
     assert result.exit_code == 2

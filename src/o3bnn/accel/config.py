@@ -18,6 +18,7 @@ BoundsKind = Literal["simple", "sharp"]
 
 MAX_FILE = 1 << 16
 MAX_MAP_BYTES = 1 << 30
+MAX_PE_BYTES = 1 << 30
 
 
 class AcceleratorConfig(BaseModel):
@@ -73,6 +74,12 @@ class AcceleratorConfig(BaseModel):
         for size in self.map_bytes:
             if not 1 <= size <= MAX_MAP_BYTES:
                 raise ValueError(f"map_bytes = {self.map_bytes} is not a pair of integers in 1..{MAX_MAP_BYTES}")
+        octets = self.pes * (self.weight_words + self.slot_words) * self.word // 8
+        if octets > MAX_PE_BYTES:
+            raise ValueError(
+                f"pes = {self.pes} x (weight_words = {self.weight_words} + slot_words = {self.slot_words}) words of "
+                f"{self.word} bits are {octets} bytes of memory: use less, {MAX_PE_BYTES} at most"
+            )
         if self.burst_words > self.weight_words:
             raise ValueError(
                 f"burst_words = {self.burst_words} does not fit in a bank of weight_words = {self.weight_words}: "

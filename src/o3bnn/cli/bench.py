@@ -15,8 +15,9 @@ from o3bnn.engine.planner import random_images
 from o3bnn.model import Network
 from o3bnn.model.artifact import load
 from o3bnn.report.bench import measure_speed
+from o3bnn.report.figures import check_figure
 from o3bnn.report.host import host
-from o3bnn.report.speed import check_plot, plot_speed, speed_document, speed_table, speed_text
+from o3bnn.report.speed import plot_speed, speed_document, speed_table, speed_text
 from o3bnn.report.tables import plain_or_rich
 
 
@@ -41,7 +42,7 @@ def bench_command(
     """Measure latency, throughput and every stage."""
     network = load(model)
     if plot is not None:
-        check_plot(plot)
+        check_figure(plot)
     chosen = find_plan(model, network, plan)
     given = sample_images(data, split, limit, network)
     images = random_images(network) if given is None else given

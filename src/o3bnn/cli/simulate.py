@@ -18,6 +18,7 @@ from o3bnn.data import open_dataset
 from o3bnn.errors import InputError
 from o3bnn.model import Network
 from o3bnn.model.artifact import load
+from o3bnn.report.figures import check_figure, check_output
 from o3bnn.report.machines import machine_table, plot_machines, resource_text, stage_table
 from o3bnn.report.tables import plain_or_rich
 
@@ -40,7 +41,9 @@ def simulate_command(
         str, typer.Option("--config", metavar="PRESET|FILE", help="zc706, pynq_z1, ecp5_85f, tiny, or a YAML file.")
     ] = "zc706",
     machine: Annotated[MachineName, typer.Option("--machine", help="Which machine to simulate.")] = MachineName.ALL,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Images to simulate.")] = 1,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Images to simulate; otherwise one batch.")
+    ] = None,
     batch: Annotated[
         int, typer.Option("--batch", min=1, metavar="N", help="Images that go through the machine together.")
     ] = 1,
@@ -71,8 +74,15 @@ def simulate_command(
 ) -> None:
     """Simulate a model on the accelerator, cycle by cycle."""
     chosen, table = load_config(config), energy.load_table(energy_table)
+    if trace_file is not None:
+        check_output(trace_file, "trace")
+    if plot is not None:
+        check_figure(plot)
     network = load(model)
+    limit = limit or batch
     images = _images(open_dataset(data, split.value, limit + calibration, network.input), limit + calibration)
+    if min(limit, len(images)) < batch:
+        note(f"the only batch has {min(limit, len(images))} of {batch} images: there are no more, or --limit is less")
     if len(images) <= limit and calibration:
         note("no images are left for calibration: channels are spread over the PEs in their natural order")
     names = MACHINES if machine is MachineName.ALL else tuple(name for name in MACHINES if name == machine.value)

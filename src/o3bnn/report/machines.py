@@ -8,7 +8,7 @@ from rich.table import Table
 
 from o3bnn.accel.resources import Resources
 from o3bnn.accel.results import STALLS, WORDS, SimulationResult, StageResult, add
-from o3bnn.errors import InputError, MissingExtraError
+from o3bnn.report.figures import save_figure
 from o3bnn.report.tables import count, magnitude, microseconds, percent, ratio, share
 
 PARTS = (*WORDS, *STALLS)
@@ -109,12 +109,10 @@ def plot_machines(runs: Mapping[str, Sequence[SimulationResult]], path: Path) ->
     """Draw where every PE cycle goes, one bar a machine, as long as its cycles; the format by the file's suffix.
 
     Raises:
-        MissingExtraError: matplotlib is not installed. InputError: the file cannot be written.
+        InputError: the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("plots need matplotlib: pip install 'o3bnn[report]'") from None
+    from matplotlib.figure import Figure  # `check_figure` says so where it is not installed
+
     figure = Figure(figsize=(9, 0.9 + 0.6 * len(runs)), layout="constrained")
     axes = figure.add_subplot()
     for row, results in enumerate(runs.values()):
@@ -128,7 +126,4 @@ def plot_machines(runs: Mapping[str, Sequence[SimulationResult]], path: Path) ->
     axes.invert_yaxis()
     axes.set_xlabel("cycles an image")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot write the plot {str(path)!r}: {error}") from None
+    save_figure(figure, path)

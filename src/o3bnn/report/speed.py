@@ -5,9 +5,8 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from o3bnn.errors import ArtifactError, InputError, MissingExtraError, os_error_text
-from o3bnn.model.files import check_writable
 from o3bnn.report.bench import MODES, WORD, Speed, StageSpeed
+from o3bnn.report.figures import save_figure
 from o3bnn.report.tables import count, magnitude, microseconds, percent, ratio, speedup_ceiling
 from o3bnn.report.timing import Timings
 
@@ -67,28 +66,13 @@ def speed_document(speed: Speed) -> dict[str, object]:
     }
 
 
-def check_plot(path: Path) -> None:
-    """Raise what `plot_speed` would, as far as that shows before anything is measured."""
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError:
-        raise MissingExtraError("plots need matplotlib: pip install 'o3bnn[report]'") from None
-    known = FigureCanvasBase.get_supported_filetypes()
-    if path.suffix[1:].lower() not in known:
-        raise InputError(f"{str(path)!r} ends in no format that plots have: use one of {', '.join(sorted(known))}")
-    try:
-        check_writable(path)
-    except (OSError, ArtifactError) as error:
-        raise InputError(f"cannot write the plot {str(path)!r}: {_reason(error)}") from None
-
-
 def plot_speed(name: str, speed: Speed, path: Path) -> None:
     """Draw edges a second of every stage, dense and planned, beside the roofline; the format by the file's suffix.
 
     Raises:
         InputError: the file cannot be written.
     """
-    from matplotlib.figure import Figure  # `check_plot` says so where it is not installed
+    from matplotlib.figure import Figure  # `check_figure` says so where it is not installed
 
     stages = [stage for stage in speed.stages if stage.counted.role == "binary"]
     figure = Figure(figsize=(8, 1.6 + 0.5 * len(stages)), layout="constrained")
@@ -110,14 +94,7 @@ def plot_speed(name: str, speed: Speed, path: Path) -> None:
     axes.set_xlabel("10⁹ dense edges a second, pruned ones counted as done; one thread")
     axes.set_title(f"{name}, {speed.isa}", loc="left", parse_math=False)
     figure.legend(loc="outside upper right", ncols=3, frameon=False, fontsize="small")
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise InputError(f"cannot write the plot {str(path)!r}: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    return os_error_text(error) if isinstance(error, OSError) else str(error)
+    save_figure(figure, path)
 
 
 def _cells(speed: Speed, *stages: StageSpeed) -> list[str]:
