@@ -52,9 +52,16 @@ PUBLISHED = {
     "cnv": (1 / 21_906, "FINN on ZC706, a throughput (arXiv 1612.07119)"),
 }
 PEERS = (
-    ("XNORBIN", "10.5 fJ an edge operation (derived, shared/ANCHORS.md)"),
-    ("BrainTTA", "35 fJ an edge operation (shared/ANCHORS.md)"),
+    ("XNORBIN", "derived", {"energy_fj_per_edge_typical": 10.5}, "95 TOp/s/W (arXiv 1803.05849)"),
+    ("BrainTTA", "published", {"energy_fj_per_edge_typical": 35}, "35 fJ an operation of 1 bit (arXiv 2211.11331)"),
+    (
+        "FINN CNV on ZC706",
+        "derived",
+        {"energy_uj_typical": 534, "images_per_second": 21_906},
+        "11.7 W at the wall over 21,906 images a second (arXiv 1612.07119)",
+    ),
 )
+"""Name, label, figures, and where they come from. An operation of theirs is taken for an edge."""
 
 
 def provenance(method: str) -> dict[str, object]:
@@ -169,15 +176,18 @@ def machines(names: list[str]) -> None:
             runs = {machine: study.run(PRESETS["zc706"].machine(machine), images=images) for machine in MACHINES}
             limit = ceiling(runs["dense"], runs["inorder"])
             for machine, result in runs.items():
-                rows.append(_machine_row(study, machine, result, runs["dense"].cycles / result.cycles, limit))
+                rows.append(_machine_row(study, machine, runs, limit))
                 stages += [_stage_row(study, machine, images, stage) for stage in result.results[0].stages]
             print(name, images, [(r["machine"], r["cycles"], r["of_ceiling"]) for r in rows[-3:]], flush=True)
-    rows += [{"network": "-", "machine": peer, "label": "published", "peer": text} for peer, text in PEERS]
+    for peer, label, figures, source in PEERS:
+        rows.append({"network": "-", "machine": peer, "label": label, **figures, "peer": source})
     write("accel_machines.csv", rows, ("network", "machine", "batch"))
     write("accel_stages.csv", stages, ("network", "machine", "batch", "name"))
 
 
-def _machine_row(study: Study, machine: str, result: Runs, speedup: float, limit: float) -> dict[str, object]:
+def _machine_row(study: Study, machine: str, runs: dict[Machine, Runs], limit: float) -> dict[str, object]:
+    result = runs[machine]
+    speedup = runs["dense"].cycles / result.cycles
     table, config = energy.load_table(), PRESETS["zc706"]
     found = resource_model.estimate(config)
     images = result.images * len(result.results)
@@ -196,6 +206,7 @@ def _machine_row(study: Study, machine: str, result: Runs, speedup: float, limit
         "microseconds": round(1e6 * result.seconds, 2),
         "images_per_second": round(result.images / result.seconds, 1),
         "speedup_vs_dense": round(speedup, 4),
+        "speedup_vs_inorder": round(runs["inorder"].cycles / result.cycles, 4),
         "ceiling": round(limit, 4),
         "of_ceiling": round(speedup / limit, 4),
         "edges_pruned": round(result.total.edges.pruned_share, 5),
@@ -222,11 +233,16 @@ def _stage_row(study: Study, machine: str, images: int, stage: StageResult) -> d
     }
     row |= values["edges"]["pruned_by"] | {f"words_{k}": v for k, v in values["words"].items()}
     row |= {f"stall_{k}": v for k, v in values["stalls"].items()} | values["traffic"]
+    row |= {key: values[key] for key in ("busy_stations_mean", "slot_words_mean", "slot_words_peak")}
     return {"network": study.name, "machine": machine, "batch": images, **row, **provenance(study.method)}
 
 
 def variants(base: AcceleratorConfig) -> list[tuple[str, object, dict[str, object]]]:
-    """(parameter, value, changed fields); B keeps edges per cycle and bits of every memory."""
+    """(parameter, value, changed fields).
+
+    B keeps edges a cycle and bits of every memory, of the loader and of a burst: twice as many PEs of half as many bits
+    have as many words each.
+    """
     found: list[tuple[str, object, dict[str, object]]] = [("base", "", {})]
     found += [("stations", r, {"stations": r}) for r in (1, 2, 3, 6, 8)]
     found += [("depth", d, {"depth": d}) for d in (1, 2, 8)]
@@ -238,14 +254,12 @@ def variants(base: AcceleratorConfig) -> list[tuple[str, object, dict[str, objec
     found += [("loader_words", w, {"loader_words": w}) for w in (4, 8, 16, 32)]
     found += [("dram_bytes", n, {"dram_bytes": n}) for n in (48, 64, 80, 85)]
     for word in (32, 128):
-        scale = {"pes": base.pes * 64 // word} if word > 64 else {"pes": base.pes * 2}
-        keep = {"slot_words": base.slot_words * 64 // word, "weight_words": base.weight_words * 64 // word}
-        keep = {key: max(value, 512) for key, value in keep.items()}
-        found.append(("word", word, {"word": word, **scale, **keep}))
-    return found
+        scaled = ("pes", "loader_words", "burst_words")
+        found.append(("word", word, {"word": word, **{key: getattr(base, key) * base.word // word for key in scaled}}))
+    return [*found, ("image_in_dram", True, {"image_in_dram": True})]
 
 
-OWN_DENSE = ("word", "loader_words", "bounds", "dram_bytes")
+OWN_DENSE = ("word", "loader_words", "bounds", "dram_bytes", "image_in_dram")
 """Parameters that change the dense and in-order machines, or the words that are useful."""
 
 
@@ -268,6 +282,7 @@ def ablations(names: list[str], only: list[str]) -> None:
 
 def _ablation_row(study: Study, result: Runs, dense: Runs, inorder: Runs) -> dict[str, object]:
     limit = ceiling(dense, inorder)
+    resources = resource_model.estimate(result.results[0].config)
     return {
         "network": study.name,
         "parameter": "",
@@ -281,6 +296,9 @@ def _ablation_row(study: Study, result: Runs, dense: Runs, inorder: Runs) -> dic
         "edges_pruned": round(result.total.edges.pruned_share, 5),
         "edges_wasted": round(result.total.wasted / result.total.edges.dense, 5),
         **split(result),
+        "luts_estimate": resources.luts,
+        "bram18_estimate": resources.blocks,
+        "fits": resources.fits,
         **provenance(study.method),
     }
 

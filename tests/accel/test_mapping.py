@@ -35,3 +35,13 @@ def test_the_stage_before_a_large_dense_one_leaves_room_in_the_banks():
     words = {1: 8.0, 2: 4.2, 3: 3.3, 4: 2.2, 8: 1.2}
     chosen = [cost.cheapest(work, config, cost.Room(16, 0, bits), lambda n, _: words[n]).lanes for bits in (0, 2048)]
     assert chosen == [1, 4]
+
+
+def test_an_image_in_dram_is_read_from_there():
+    """Sixteen pixels of a word each, a byte a cycle; otherwise the image costs nothing."""
+    network = conv((1, 16, 8), 1, threshold=8)
+    beside, inside = Run(network, machine(loader_words=16)), Run(network, machine(loader_words=16, image_in_dram=True))
+    assert beside.result.total.traffic["dram_map_bits"] == 0
+    assert inside[0].traffic["dram_map_bits"] == 16 * 8
+    assert inside[0].cycles >= 16
+    assert inside.result.sums.tolist() == beside.result.sums.tolist()

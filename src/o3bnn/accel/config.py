@@ -32,7 +32,8 @@ class AcceleratorConfig(BaseModel):
     loader_words: patch words a cycle, of all groups. slot_words: patch words that a PE holds. weight_words: words of a
     PE's weight bank. burst_words: words of one DRAM burst to a bank. map_bytes: on-chip maps, the outputs of even of
     odd stages.
-    dram_bytes: bytes a cycle. dram_latency: cycles. clock_mhz: clock in MHz.
+    dram_bytes: bytes a cycle. dram_latency: cycles. image_in_dram: the first stage reads the image from DRAM; otherwise
+    it comes by a way of its own, in time. clock_mhz: clock in MHz.
     device: what the resource model compares with, or `none`.
     """
 
@@ -57,6 +58,7 @@ class AcceleratorConfig(BaseModel):
     map_bytes: tuple[int, int] = Field(default=(1 << 18, 1 << 18), strict=True)
     dram_bytes: int = Field(default=16, ge=1, le=4096, strict=True)
     dram_latency: int = Field(default=40, ge=0, le=400, strict=True)
+    image_in_dram: bool = Field(default=False, strict=True)
     clock_mhz: float = Field(default=200.0, ge=1, le=5000, allow_inf_nan=False, strict=True)
     device: Literal["none", "xc7z045", "xc7z020", "lfe5u_85f"] = "none"
 

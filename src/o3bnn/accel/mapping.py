@@ -132,8 +132,8 @@ def _single_use_bits(works: Sequence[StageWork], resident: Sequence[bool]) -> li
 
 
 def _spilled(network: Network, config: AcceleratorConfig, images: int) -> list[bool]:
-    """Whether each stage's input map lives in DRAM; the image's bytes come from outside, sums never spill."""
-    spills = [False]
+    """Whether each stage's input map lives in DRAM; sums never spill."""
+    spills = [config.image_in_dram]
     for index, shape in enumerate(network.out_shapes):
         spills.append(images * map_octets(shape) > config.map_bytes[index % 2])
     return [*spills, False]
