@@ -1,12 +1,16 @@
 """Bad configs give one clear error each; YAML there and back."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 from o3bnn.accel import PRESETS, AcceleratorConfig, Simulator, simulate
-from o3bnn.accel.config import from_yaml, load, make
+from o3bnn.accel.config import from_yaml, load
 from o3bnn.errors import ConfigError, InputError, SimulationError
 from tests.accel.machines import conv, image, machine
+from tests.cli.helpers import tiny_network
 
 
 @pytest.mark.parametrize(
@@ -34,10 +38,27 @@ from tests.accel.machines import conv, image, machine
     ],
 )
 def test_bad_fields(changes, message):
-    with pytest.raises(ConfigError, match=message):
-        make(changes)
+    for make in (AcceleratorConfig, lambda **fields: AcceleratorConfig.model_validate(fields)):
+        with pytest.raises(ConfigError, match=message) as caught:
+            make(**changes)
+        assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match=message):
         PRESETS["zc706"].replace(**changes)
+
+
+def test_several_bad_fields_are_named_in_one_line():
+    with pytest.raises(
+        ConfigError, match=r"^pes = 0 is not .* in 1\.\.4096; word = 'x' is not an integer in 1\.\.512$"
+    ):
+        AcceleratorConfig(pes=0, word="x")  # type: ignore[arg-type]
+
+
+def test_copies():
+    config = AcceleratorConfig(name="mine", pes=8, map_bytes=(64, 32))
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert copy.deepcopy(config) == config
+    assert config.model_copy(update={"pes": 9}) == config.replace(pes=9) != config
+    assert AcceleratorConfig.model_validate_json(config.model_dump_json()) == config
 
 
 def test_yaml_there_and_back(tmp_path):
@@ -59,6 +80,8 @@ def test_yaml_there_and_back(tmp_path):
         ("pes: 0", r"pes = 0 is not an integer in 1\.\.4096"),
         ("preset: none", "preset = 'none' is not one of zc706"),
         ("preset: zc706\npess: 3", "unknown field 'pess'"),
+        ("name: a\npes: 8\n\npes: 9", "'pes' is given twice, in lines 2 and 4: keep one of them"),
+        ('preset: tiny\n"preset": tiny', "'preset' is given twice, in lines 1 and 2"),
         ("!!python/object:os.system {}", "not YAML: could not determine a constructor"),
     ],
 )
@@ -90,8 +113,19 @@ def test_buffers_too_small_for_one_window():
     network = conv((5, 5, 64), 2, kernel=3)
     with pytest.raises(ConfigError, match="slot_words = 8 is too small: a window of conv has 72 words"):
         Simulator(network, machine(slot_words=8))
-    with pytest.raises(ConfigError, match="weight_words = 40 is too small"):
-        Simulator(network, machine(weight_words=40))
+    message = "weight_words = 71 is too small: a channel of conv has 72 words; use at least 72"
+    with pytest.raises(ConfigError, match=message):
+        Simulator(network, machine(weight_words=71))
+    Simulator(network, machine(weight_words=72)).run(image(network))
+
+
+def test_the_bank_that_an_error_asks_for_is_enough_for_all_stages():
+    network = tiny_network()
+    small = machine(weight_words=8)
+    with pytest.raises(ConfigError, match=r"weight_words = 8 .*; use at least (\d+)$") as caught:
+        Simulator(network, small)
+    enough = small.replace(weight_words=int(str(caught.value).split()[-1]))
+    Simulator(network, enough).run(np.zeros(network.input.shape, np.uint8))
 
 
 def test_wrong_images():

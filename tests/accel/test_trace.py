@@ -98,6 +98,27 @@ def test_chrome():
     assert all(begun[key]["ts"] <= ended[key]["ts"] for key in begun)
 
 
+def test_a_trace_that_is_cut_says_where():
+    """Whole cycles of a cut trace hold the events of the whole trace."""
+    whole = traced()
+    events = whole.events
+    assert whole.trace_cut is None
+    assert (np.diff(events[:, 0]) >= 0).all(), "in order of cycle"
+    for limit in (1, 100, 101, len(events) - 1):
+        cut = simulate(NETWORK, PIXELS, PRESETS["tiny"], trace=TraceWindow(0, 1 << 30, limit))
+        assert np.array_equal(cut.events, events[:limit])
+        assert cut.trace_cut == events[limit, 0]
+        assert (cut.cycles, cut.total.to_dict()) == (whole.cycles, whole.total.to_dict())
+    exact = simulate(NETWORK, PIXELS, PRESETS["tiny"], trace=TraceWindow(0, 1 << 30, len(events)))
+    assert np.array_equal(exact.events, events)
+    assert exact.trace_cut is None
+
+
+def test_no_trace_of_no_events():
+    with pytest.raises(InputError, match="limit = 0 events is no trace"):
+        TraceWindow(limit=0)
+
+
 def test_files(tmp_path):
     result = traced()
     trace.write(result, tmp_path / "trace.json")
@@ -106,5 +127,6 @@ def test_files(tmp_path):
     assert (tmp_path / "trace.kanata").read_text().startswith("Kanata\t0004\n")
     with pytest.raises(InputError, match="cannot write the trace"):
         trace.write(result, tmp_path / "no" / "trace.json")
-    with pytest.raises(InputError, match="no trace events"):
+    message = rf"no trace events: run it with a trace window, of its cycles 0\.\.{result.cycles - 1}, in which"
+    with pytest.raises(InputError, match=message):
         trace.write(simulate(NETWORK, PIXELS, PRESETS["tiny"]), tmp_path / "trace.json")

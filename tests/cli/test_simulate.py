@@ -1,11 +1,12 @@
 """`o3bnn simulate` prints what the simulator says."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from o3bnn.accel import PRESETS, Simulator, calibrate
+from o3bnn.accel import PRESETS, Simulator, TraceWindow, calibrate
 from tests.cli.helpers import digits, run, run_json, run_ok, tiny_network
 
 
@@ -28,6 +29,18 @@ def test_text(model: Path, mnist: Path) -> None:
     text = run_ok("simulate", model, "--data", f"mnist:{mnist}", "--config", "tiny").stdout
     for part in ("dense", "inorder", "o3", "conv1", "conv2", "output", "ceiling", "resources: about", "energy, o3"):
         assert part in text
+
+
+def test_details(model: Path, mnist: Path) -> None:
+    """One more table, between the others; the rest of the text is the same."""
+    arguments = ("simulate", model, "--data", f"mnist:{mnist}", "--config", "tiny")
+    plain, text = (run_ok(*arguments, *option).stdout.splitlines() for option in ((), ("--details",)))
+    first = next(index for index, line in enumerate(text) if line.startswith("tiny: where edges and bits go"))
+    after = next(index for index, line in enumerate(text) if line.startswith("resources: about"))
+    strip = [line.split() for line in text]
+    assert strip[:first] + strip[after:] == [line.split() for line in plain]
+    assert [line[0] for line in strip[first + 3 : first + 8]] == ["conv1", "conv2", "dense", "output", "total"]
+    assert max(map(len, text[first:after])) <= 120
 
 
 def test_batches(model: Path, mnist: Path) -> None:
@@ -61,6 +74,34 @@ def test_files(model: Path, mnist: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert (tmp_path / "trace.kanata").read_text().startswith("Kanata\t0004\n")
     assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_a_trace_from_beyond_the_run_fails_after_the_results(model: Path, mnist: Path, tmp_path: Path) -> None:
+    arguments = ("simulate", model, "--data", f"mnist:{mnist}", "--config", "tiny", "--machine", "o3", "--json")
+    cycles = run_json(*arguments[:-1])["machines"]["o3"][0]["cycles"]
+    path = tmp_path / "trace.json"
+    result = run(*arguments, "--trace", path, "--trace-from", cycles, "--plot", tmp_path / "plot.svg")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["machines"]["o3"][0]["cycles"] == cycles
+    assert (tmp_path / "plot.svg").exists() and not path.exists()
+    wanted = (
+        f"--trace-from {cycles} is beyond the traced run: the first batch on o3 took {cycles} cycles, 0..{cycles - 1}"
+    )
+    assert result.stderr.splitlines()[-1] == f"error: {wanted}"
+    run_ok(*arguments, "--trace", path, "--trace-from", cycles - 1)
+    assert path.exists()
+
+
+def test_a_trace_that_is_cut_is_noted(
+    model: Path, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("simulate", model, "--data", f"mnist:{mnist}", "--config", "tiny", "--calibration", 0)
+    assert "the trace is cut" not in run_ok(*arguments, "--trace", tmp_path / "trace.json").stderr
+    monkeypatch.setattr("o3bnn.cli.simulate.TraceWindow", partial(TraceWindow, limit=1500))
+    cut = Simulator(tiny_network(), PRESETS["tiny"]).run(digits(mnist)[0], TraceWindow(limit=1500)).trace_cut
+    assert cut is not None
+    noted = run_ok(*arguments, "--trace", tmp_path / "trace.json").stderr
+    assert f"note: the trace is cut after 1,500 events and whole up to cycle {cut - 1}: trace fewer cycles" in noted
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 import yaml
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from o3bnn.errors import ConfigError, os_error_text
 
@@ -35,6 +35,9 @@ class AcceleratorConfig(BaseModel):
     dram_bytes: bytes a cycle. dram_latency: cycles. image_in_dram: the first stage reads the image from DRAM; otherwise
     it comes by a way of its own, in time. clock_mhz: clock in MHz.
     device: what the resource model compares with, or `none`.
+
+    Raises:
+        ConfigError: names the field, its value and the legal range.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,13 +92,22 @@ class AcceleratorConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explained(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Wraps all of the above: whichever way a config is made, what is wrong with it is one ConfigError."""
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise ConfigError("; ".join(_explain(entry) for entry in error.errors()[:4])) from None
+
     def replace(self, **changes: Any) -> "AcceleratorConfig":
         """Return a copy with some fields changed, validated again.
 
         Raises:
             ConfigError: an unknown field or a value out of its range.
         """
-        return make({**self.model_dump(), **changes})
+        return AcceleratorConfig(**{**self.model_dump(), **changes})
 
     def machine(self, machine: Machine) -> "AcceleratorConfig":
         """Return the same resources run as one of the three machines.
@@ -118,18 +130,6 @@ class AcceleratorConfig(BaseModel):
     @property
     def seconds_per_cycle(self) -> float:
         return 1e-6 / self.clock_mhz
-
-
-def make(values: dict[str, Any]) -> AcceleratorConfig:
-    """Validate a config.
-
-    Raises:
-        ConfigError: names the field, its value and the legal range.
-    """
-    try:
-        return AcceleratorConfig(**values)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_explain(entry) for entry in error.errors()[:4])) from None
 
 
 def load(text_or_preset: str | Path) -> AcceleratorConfig:
@@ -159,9 +159,10 @@ def from_yaml(text: str) -> AcceleratorConfig:
     """Return a config from YAML text: a mapping of fields, and optionally `preset`.
 
     Raises:
-        ConfigError: no YAML mapping, an unknown field, or a bad value.
+        ConfigError: no YAML mapping, a field given twice, an unknown field, or a bad value.
     """
     try:
+        _check_keys(yaml.compose(text, Loader=yaml.SafeLoader))
         values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -172,10 +173,22 @@ def from_yaml(text: str) -> AcceleratorConfig:
         raise ConfigError("an accelerator config is a YAML mapping of field names to values")
     preset = values.pop("preset", None)
     if preset is None:
-        return make(values)
+        return AcceleratorConfig(**values)
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"preset = {preset!r} is not one of {', '.join(PRESETS)}")
     return PRESETS[preset].replace(**{"name": "custom", **values})
+
+
+def _check_keys(root: yaml.Node | None) -> None:
+    """Raise ConfigError where a mapping has a key twice, of which YAML's loader would keep the last, silently."""
+    lines: dict[str, int] = {}
+    for key, _ in root.value if isinstance(root, yaml.MappingNode) else ():
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        line = key.start_mark.line + 1
+        if key.value in lines:
+            raise ConfigError(f"{key.value!r} is given twice, in lines {lines[key.value]} and {line}: keep one of them")
+        lines[key.value] = line
 
 
 def _explain(entry: Any) -> str:

@@ -86,6 +86,12 @@ def map_network(
                 f"slot_words = {config.slot_words} is too small: a window of {work.name} has {work.patch_words} words; "
                 f"use at least {max(w.patch_words for w in works if not w.single)}"
             )
+    fullest = max((work for work in works if not work.single), key=lambda work: work.bank_words, default=None)
+    if fullest is not None and fullest.bank_words > config.weight_words:
+        raise ConfigError(
+            f"weight_words = {config.weight_words} is too small: a channel of {fullest.name} has {fullest.bank_words} "
+            f"words; use at least {fullest.bank_words}"
+        )
     spills = _spilled(network, config, images)
     free = _free_octets(network, config, images, spills)
     stages = [
@@ -155,11 +161,6 @@ def _map_stage(
     work: StageWork, config: AcceleratorConfig, room: cost.Room, shares: Shares | None, spilled: bool
 ) -> StageMapping:
     """The cheapest lanes, strips and passes by the machine's cost."""
-    if not work.single and work.bank_words > room.bank:
-        raise ConfigError(
-            f"weight_words = {config.weight_words} is too small: {room.bank} words are left, and one channel of "
-            f"{work.name} takes {work.bank_words} of a bank"
-        )
     share = None if shares is None else shares.get(work.name)
     order = np.arange(work.channels) if share is None else np.argsort(-share, kind="stable")
     fullest = None if share is None else lambda lanes, passes: _fullest(order[::passes], lanes, share)

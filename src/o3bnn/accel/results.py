@@ -137,7 +137,8 @@ class SimulationResult:
 
     maps: bits of every stage, uint8 [images, *out_shape]. sums: int64 [images, classes]. logits: float32
     [images, classes]. One image may have been given, and then all of these are, without the first axis. events: int64
-    [n, 9], see `trace`.
+    [n, 9] in order of cycle, see `trace`. trace_cut: first cycle of which `TraceWindow.limit` left events out, None
+    where the trace is whole.
     """
 
     config: AcceleratorConfig
@@ -147,6 +148,7 @@ class SimulationResult:
     sums: npt.NDArray[np.int64]
     logits: npt.NDArray[np.float32]
     events: npt.NDArray[np.int64]
+    trace_cut: int | None = None
 
     @cached_property
     def total(self) -> StageResult:

@@ -25,11 +25,19 @@ MAX_NEURONS = 1 << 27
 
 @dataclass(frozen=True)
 class TraceWindow:
-    """Which cycles to trace: first .. last - 1, at most `limit` events."""
+    """Which cycles to trace: first .. last - 1, at most `limit` events.
+
+    Raises:
+        InputError: a limit below 1.
+    """
 
     first: int = 0
     last: int = 2000
     limit: int = MAX_EVENTS
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise InputError(f"limit = {self.limit} events is no trace: use 1 or more")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +68,14 @@ class Simulator:
             SimulationError: the machine stood still for 500 cycles, or its bits are not the reference's.
         """
         batch = self._batch(pixels)
-        window = trace or TraceWindow(0, 0, 0)
+        # the event beyond the limit says whether the trace is cut, and where
+        first, last, limit = (trace.first, trace.last, trace.limit + 1) if trace else (0, 0, 0)
         try:
             bits, sums, counters, events = self._machine.run(
                 image=operands.encode(self.network.input, batch).reshape(-1),
-                first=window.first,
-                last=window.last,
-                limit=window.limit,
+                first=first,
+                last=last,
+                limit=limit,
             )
         except Deadlock as error:
             raise SimulationError(str(error)) from None
@@ -81,7 +90,9 @@ class Simulator:
         logits = reference.output_logits(self.network.output, totals.astype(np.int32))
         if pixels.ndim == 3:
             maps, totals, logits = [m[0] for m in maps], totals[0], logits[0]
-        return SimulationResult(self.config, self.images, stages, maps, totals, logits, events)
+        cut = int(events[-1, 0]) if trace and len(events) == limit else None
+        events = events if cut is None else events[:-1]
+        return SimulationResult(self.config, self.images, stages, maps, totals, logits, events, cut)
 
     def _batch(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The batch with its first axis, checked."""

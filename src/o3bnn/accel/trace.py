@@ -68,7 +68,10 @@ def write(result: SimulationResult, path: str | Path, form: Format | None = None
         InputError: the simulation was run without a trace, or the file cannot be written.
     """
     if not len(result.events):
-        raise InputError("the simulation has no trace events: run it with a trace window in which something happens")
+        raise InputError(
+            f"the simulation has no trace events: run it with a trace window, of its cycles 0..{result.cycles - 1}, in "
+            "which something happens"
+        )
     form = form or ("chrome" if Path(path).suffix == ".json" else "kanata")
     text = json.dumps(chrome(result)) if form == "chrome" else kanata(result)
     try:

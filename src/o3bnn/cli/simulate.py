@@ -19,7 +19,7 @@ from o3bnn.errors import InputError
 from o3bnn.model import Network
 from o3bnn.model.artifact import load
 from o3bnn.report.figures import check_figure, check_output
-from o3bnn.report.machines import machine_table, plot_machines, resource_text, stage_table
+from o3bnn.report.machines import detail_table, machine_table, plot_machines, resource_text, stage_table
 from o3bnn.report.tables import plain_or_rich
 
 MACHINES: tuple[Machine, ...] = ("dense", "inorder", "o3")
@@ -70,6 +70,9 @@ def simulate_command(
     energy_table: Annotated[
         Path | None, typer.Option("--energy", metavar="FILE", help="Energy table to use instead of the shipped one.")
     ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="One more table: where edges and bits go, a row a stage.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Simulate a model on the accelerator, cycle by cycle."""
@@ -89,20 +92,14 @@ def simulate_command(
     window = TraceWindow(trace_from, trace_from + trace_cycles) if trace_file else None
     batches = [images[first : min(first + batch, limit)] for first in range(0, min(limit, len(images)), batch)]
     runs = simulate_machines(network, batches, images[limit:], chosen, names, window)
-    if trace_file is not None:
-        trace.write(runs[names[-1]][0], trace_file)
-    if plot is not None:
-        plot_machines(runs, plot)
     if json:
         print_json({"model": str(model), "data": data, **_document(runs, chosen, table)})
-        return
-    console = results()
-    frame = plain_or_rich(console)
-    for shown in (machine_table(runs, frame), "", stage_table(runs[names[-1]], frame), ""):
-        console.print(shown)
-    console.print(resource_text(resource_model.estimate(chosen)))
-    for name, found in runs.items():
-        console.print(_energy_text(name, found, table))
+    else:
+        _print_tables(runs, chosen, table, details)
+    if plot is not None:
+        plot_machines(runs, plot)
+    if trace_file is not None:
+        _write_trace(names[-1], runs[names[-1]][0], trace_file, trace_from)
 
 
 def simulate_machines(
@@ -137,6 +134,41 @@ def _images(dataset: Any, wanted: int) -> npt.NDArray[np.uint8]:
     if not found:
         raise InputError("the data set has no images")
     return np.concatenate(found)[:wanted]
+
+
+def _print_tables(
+    runs: dict[str, list[SimulationResult]], config: AcceleratorConfig, table: energy.EnergyTable, details: bool
+) -> None:
+    """Everything as text; where edges and bits go only where `details` are wanted."""
+    console = results()
+    frame = plain_or_rich(console)
+    last = list(runs.values())[-1]
+    tables = [machine_table(runs, frame), stage_table(last, frame), *([detail_table(last, frame)] if details else ())]
+    for shown in tables:
+        console.print(shown)
+        console.print()
+    console.print(resource_text(resource_model.estimate(config)))
+    for name, found in runs.items():
+        console.print(_energy_text(name, found, table))
+
+
+def _write_trace(machine: str, result: SimulationResult, path: Path, first: int) -> None:
+    """Write the trace, which was asked for from cycle `first` on; says where it was cut.
+
+    Raises:
+        InputError: the run was over before `first`, nothing happened in these cycles, or the file cannot be written.
+    """
+    if first >= result.cycles:
+        raise InputError(
+            f"--trace-from {first} is beyond the traced run: the first batch on {machine} took {result.cycles} cycles, "
+            f"0..{result.cycles - 1}"
+        )
+    trace.write(result, path)
+    if result.trace_cut is not None:
+        note(
+            f"the trace is cut after {len(result.events):,} events and whole up to cycle {result.trace_cut - 1}: trace "
+            "fewer cycles at a time (--trace-from, --trace-cycles)"
+        )
 
 
 def _energy_text(name: str, found: list[SimulationResult], table: energy.EnergyTable) -> str:

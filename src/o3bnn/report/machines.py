@@ -1,4 +1,4 @@
-"""Simulated machines side by side: a table of the machines, one of a machine's stages, a plot of where cycles go."""
+"""Simulated machines side by side: a table of the machines, two of a machine's stages, a plot of where cycles go."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,10 +9,20 @@ from rich.table import Table
 from o3bnn.accel.resources import Resources
 from o3bnn.accel.results import STALLS, WORDS, SimulationResult, StageResult, add
 from o3bnn.report.figures import save_figure
-from o3bnn.report.tables import count, magnitude, microseconds, percent, ratio, share
+from o3bnn.report.tables import CAUSES, count, magnitude, microseconds, percent, ratio, share
 
 PARTS = (*WORDS, *STALLS)
 SHOWN = 0.005
+DETAILS = (
+    *("evalu-\nated", "constant", "thr.\nhigh", "thr.\nlow", "pooling", "wasted"),
+    *("DRAM\nweights", "DRAM\nmaps", "on-chip\nread", "on-chip\nwritten"),
+    *("stations\nbusy", "slot\nwords", "slot w.\npeak"),
+)
+DETAIL_CAPTION = (
+    "Edges: shares of the dense ones; thr.: decided by the threshold. Memories: bytes an image; weights from DRAM\n"
+    "count in the stage during which they are requested, mostly one before their own. Stations busy: mean of a PE's\n"
+    "{stations}. Slot words: patch words held, the mean of all groups together and the peak of one group."
+)
 COLORS = {
     "useful": "#2f6f4f",
     "overrun": "#c9a227",
@@ -66,6 +76,57 @@ def stage_table(results: Sequence[SimulationResult], frame: box.Box | None) -> T
         cycles = count(round(stage.cycles / _images(results)))
         table.add_row(stage.name, first.mapping, *cells, cycles, percent(stage.utilization), losses(stage))
     return table
+
+
+def detail_table(results: Sequence[SimulationResult], frame: box.Box | None) -> Table:
+    """Where the edges and bits of one machine go: one row a stage, then their total; traffic in bytes an image."""
+    config = results[0].config
+    table = Table(
+        title=f"{config.name}: where edges and bits go",
+        title_justify="left",
+        title_style="bold",
+        caption=DETAIL_CAPTION.format(stations=config.stations),
+        caption_justify="left",
+        caption_style="dim",
+        box=frame,
+        pad_edge=False,
+        collapse_padding=frame is not None,  # the frame's own columns keep it readable, and it fits in 120
+    )
+    table.add_column("stage", overflow="fold")
+    for heading in DETAILS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    stages, word, images = mean_stages(results), config.word, _images(results)
+    for stage in stages:
+        table.add_row(stage.name, *_details(stage, word, images))
+    table.add_section()
+    table.add_row("total", *_details(add("total", list(stages)), word, images), style="bold")
+    return table
+
+
+def _details(stage: StageResult, word: int, images: int) -> list[str]:
+    """The cells of a row of `detail_table`, in the order of `DETAILS`."""
+    edges = (stage.edges.evaluated, *(getattr(stage.edges, cause) for cause in CAUSES), stage.wasted)
+    dram = stage.traffic["dram_weight_bits"], stage.traffic["dram_map_bits"]
+    occupancy = (
+        f"{share(stage.station_cycles, stage.pes * stage.cycles):.2f}",
+        magnitude(round(share(stage.slot_word_cycles, stage.cycles))),
+        magnitude(stage.slot_words_peak),
+    )
+    return [
+        *(percent(share(part, stage.edges.dense)) if part else "-" for part in edges),
+        *(magnitude(round(bits / 8 / images)) if bits else "-" for bits in (*dram, *on_chip_bits(stage, word))),
+        *occupancy,
+    ]
+
+
+def on_chip_bits(stage: StageResult, word: int) -> tuple[int, int]:
+    """Bits read from and written to on-chip memories, together what the energy model counts.
+
+    A word that issues is read from a slot and from a weight bank, one that the loader moves from a map.
+    """
+    traffic = stage.traffic
+    read = (2 * stage.issued + traffic["map_reads"]) * word
+    return read, (traffic["slot_writes"] + traffic["weight_writes"]) * word + traffic["map_write_bits"]
 
 
 def losses(stage: StageResult, most: int = 3) -> str:
