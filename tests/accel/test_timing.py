@@ -1,4 +1,4 @@
-"""One test for each rule of docs/timing.md, named after its number."""
+"""Work and the cycle of a PE: rules T1 to T16 of docs/timing.md, each with tests named after its number."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,8 @@ WINDOW = ((2, 2), (2, 2))
 
 def test_every_rule_has_a_test():
     rules = [int(number) for number in re.findall(r"^- \*\*T(\d+) ", RULES.read_text(), re.MULTILINE)]
-    tested = {int(found[1]) for name in globals() if (found := re.match(r"test_t(\d+)_", name))}
+    files = Path(__file__).parent.glob("test_*.py")
+    tested = {int(n) for file in files for n in re.findall(r"^def test_t(\d+)_", file.read_text(), re.MULTILINE)}
     assert rules == list(range(1, len(rules) + 1))
     assert tested == set(rules)
 
@@ -183,6 +184,27 @@ def test_t11_a_station_is_free_when_its_last_word_issues():
     assert run.cycles(DISPATCH)[1] == run.cycles(ISSUE, neuron=0)[-1]
 
 
+def test_t11_a_station_is_free_when_its_neuron_is_decided():
+    run = Run(conv((1, 1, 64), 2, threshold=9), machine(stations=1, speculate=False))
+    assert run.cycles(ISSUE, neuron=0) == [2, 3], "six words of the first neuron never issue"
+    assert run.cycles(DISPATCH)[1] == run.cycles(DECIDE, neuron=0)[0]
+
+
+@pytest.mark.parametrize("bits", [ZERO, ONE])
+def test_t11_no_station_is_held_longer(bits):
+    """Stations in use, cycle by cycle: from the one after the dispatch to the last word's, or before the end."""
+    network = conv((2, 4, 48), 2, pool=WINDOW, threshold=[9, 40])
+    run = Run(network, machine(stations=4, latency=5), image(network, bits))
+    held = 0
+    for start in run.events(DISPATCH):
+        words = run.events(ISSUE, neuron=start["neuron"])
+        ends = [e["cycle"] for kind in (DECIDE, SQUASH) for e in run.events(kind, neuron=start["neuron"])]
+        last = [e["cycle"] + 1 for e in words if e["value"] == 5]
+        held += min(ends + last) - start["cycle"] - 1
+    assert run[0].station_cycles == held
+    assert bool(run.events(SQUASH)) == (bits == ONE)
+
+
 def test_t12_dispatch_then_issue_in_the_next_cycle_lowest_slot_of_the_oldest_window_first():
     run = Run(conv((1, 3, 8), 2, threshold=4), machine(stations=2, depth=2))
     dispatched = run.events(DISPATCH)
@@ -201,6 +223,34 @@ def test_t13_speculative_dispatch_only_without_other_work():
     assert sum(e["value"] for e in Run(many, machine(stations=8), image(many, ZERO)).events(DISPATCH)) <= 4
 
 
+def test_t13_speculative_dispatch_only_where_nothing_issued():
+    network = conv((2, 2, 16), 1, pool=WINDOW, threshold=16)
+    run = Run(network, machine(stations=4), image(network, ZERO))
+    ahead = run.cycles(DISPATCH, value=1)
+    assert ahead
+    assert not set(ahead) & set(run.cycles(ISSUE))
+    assert ahead[0] == run.cycles(ISSUE, neuron=0)[-1] + 1, "the first cycle without a word"
+
+
+def test_t13_a_speculative_neuron_is_not_ready_until_the_earlier_ones_are_known():
+    """Neurons of 12 words, of which six are ready at once; the second window is loaded while n1, speculative, issues.
+
+    Three neurons a window; n0 and n1 are the first window's first two, n2 is the second window's first.
+    """
+    network = conv((2, 7, 24), 1, kernel=2, pool=((1, 3), (1, 3)), threshold=49)
+    run = Run(network, machine(stations=3, latency=16, loader_words=1), image(network, ZERO))
+    start = run.cycles(DISPATCH)[0]
+    assert [(e["window"], e["position"], e["value"], e["cycle"] - start) for e in run.events(DISPATCH)[:3]] == [
+        (0, 0, 0, 0),
+        (0, 1, 1, 13),
+        (1, 0, 0, 18),
+    ]
+    assert run.cycles(DECIDE)[0] - start == 22
+    issued = [[cycle - start for cycle in run.cycles(ISSUE, neuron=n)] for n in range(3)]
+    assert issued[1][:6] == [14, 15, 16, 17, 18, 22], "it yields to n2, which is younger, until n0 is known"
+    assert issued[2][:6] == [19, 20, 21, 23, 24, 25]
+
+
 def test_t14_a_decisive_bit_squashes_the_rest_of_its_window():
     network = conv((2, 2, 16), 1, pool=WINDOW, threshold=16)
     run = Run(network, machine(stations=4))
@@ -211,6 +261,25 @@ def test_t14_a_decisive_bit_squashes_the_rest_of_its_window():
     assert max(run.cycles(ISSUE)) < decided[0]
     assert run[0].words["squashed"] == len(run.events(ISSUE)) - run[0].words["useful"] - run[0].words["overrun"]
     assert run[0].edges.pooling == 3 * 16
+
+
+@pytest.mark.parametrize("fired", [(0,), (0, 1), (1,)])
+def test_t14_a_neuron_stays_while_another_window_reads_it(fired):
+    """Two windows, columns 0..2 and 1..3, with column 2 in flight for the first one when a bit settles that.
+
+    Column 0, known in cycle 8, settles the first window only; column 1, in cycle 9, whatever is still open.
+    """
+    network = conv((1, 4, 16), 1, pool=((1, 3), (1, 1)), threshold=8)
+    pixels = image(network, ZERO)
+    pixels[0, fired] = ONE
+    run = Run(network, machine(stations=4, latency=6), pixels, choice=(1, 2, 1))
+    assert run.events(DECIDE)[0]["cycle"] == 8 + fired[0]
+    (shared,) = run.events(DISPATCH, window=0, position=2)
+    assert run.cycles(ISSUE, neuron=shared["neuron"]) == [7, 8]
+    left = [9] if 1 in fired else []
+    assert run.cycles(SQUASH, neuron=shared["neuron"]) == left
+    assert run.cycles(DECIDE, neuron=shared["neuron"]) == ([] if left else [14])
+    assert len(run.events(SQUASH)) == {(0,): 0, (0, 1): 1, (1,): 2}[fired]
 
 
 def test_t15_the_bounds_unit_paces_dispatch_and_may_decide_before_the_first_word():
@@ -238,155 +307,30 @@ def test_t16_lockstep_waits_for_the_last_pe_of_a_step():
     assert run[0].stalls["imbalance"] > 0
 
 
-def test_t17_the_loader_has_its_width():
-    network = conv((1, 3, 64), 1, threshold=33)
-    for width, cycle in ((1, 7), (3, 2), (8, 0), (256, 0)):
-        run = Run(network, machine(loader_words=width))
-        assert run.cycles(LOAD)[0] == cycle
-        assert run.cycles(DISPATCH)[0] == cycle + 1
+def test_t16_a_step_waits_for_its_pairs_unless_dense():
+    """Window by window, position by position, slot by slot; a neuron's two words take less than its decision."""
+    network = conv((2, 4, 16), 2, pool=WINDOW, threshold=9)
+    steps = [(window, position, channel) for window in range(2) for position in range(4) for channel in range(2)]
+    inorder, dense = (Run(network, machine(latency=7).machine(m), image(network, ZERO)) for m in ("inorder", "dense"))
+    for run in (inorder, dense):
+        assert [(e["window"], e["position"], e["channel"]) for e in run.events(DISPATCH)] == steps
+    assert np.diff(dense.cycles(DISPATCH)).tolist() == [2] * 15
+    for window, position, channel in steps:
+        (dispatched,) = inorder.cycles(DISPATCH, window=window, position=position, channel=channel)
+        (decided,) = inorder.cycles(DECIDE, window=window, position=position, channel=channel)
+        words = inorder.cycles(ISSUE, window=window, position=position, channel=channel)
+        assert words == [dispatched + 1, dispatched + 2], "words are speculated"
+        if position < 3 and channel == 0:
+            assert inorder.cycles(DISPATCH, window=window, position=position + 1, channel=0) == [decided]
+    assert not any(e["value"] for e in inorder.events(DISPATCH)), "neurons are not"
 
 
-def test_t18_patches_share_columns_and_leave_padding_out():
-    aligned = Run(conv((3, 5, 8), 1, kernel=3, threshold=20), machine())
-    assert aligned[0].traffic["map_reads"] == 9 + 3 + 3
-    halves = Run(conv((3, 5, 4), 1, kernel=3, threshold=20), machine())
-    assert halves[0].traffic["map_reads"] == 6 + 2 + 2, "columns of three half words take two words each"
-    odd = Run(conv((3, 5, 3), 1, kernel=3, threshold=20), machine())
-    assert odd[0].traffic["map_reads"] == 3 * 4, "positions of 27 edges take 4 words each"
-    padded = Run(conv((1, 1, 8), 1, kernel=3, padding=1), machine())
-    assert padded[0].traffic["map_reads"] == 1
-    streamed = conv((1, 1, 64), 1, threshold=60)
-    run = Run(streamed, machine(weight_words=8, slot_words=1))
-    assert run[0].traffic["map_reads"] == 0
-
-
-def test_t19_a_window_waits_for_its_place():
-    network = conv((1, 4, 16), 1, threshold=9)
-    wide, narrow = Run(network, machine(depth=4)), Run(network, machine(depth=4, slot_words=2))
-    assert wide[0].slot_words_peak > 2
-    assert narrow[0].slot_words_peak == 2
-    vacated = narrow.cycles(ISSUE, window=0)[-1]
-    assert narrow.cycles(LOAD)[1] == vacated
-    assert narrow[0].cycles > wide[0].cycles
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_t20_no_pe_runs_further_ahead_than_depth(depth):
-    network = conv((1, 8, 64), 2, threshold=[1, 64])
-    run = Run(network, machine(pes=2, depth=depth, stations=2), choice=(2, 1, 1))
-    last_word = {w: max(run.cycles(ISSUE, window=w)) for w in range(8)}
-    for event in run.events(DISPATCH):
-        if event["window"] >= depth:
-            assert event["cycle"] > last_word[event["window"] - depth]
-    for event in run.events(LOAD):
-        if event["window"] > depth:
-            assert event["cycle"] >= last_word[event["window"] - depth - 1]
-
-
-def test_t21_windows_retire_in_order_after_their_last_decision():
-    run = Run(conv((1, 6, 32), 2, threshold=[1, 32]), machine(pes=2, depth=4, stations=3), choice=(2, 1, 1))
-    retired = run.events(RETIRE)
-    assert [e["window"] for e in retired] == list(range(6))
-    for event in retired:
-        assert event["cycle"] > max(run.cycles(DECIDE, window=event["window"]))
-    assert len({e["cycle"] for e in retired}) == 6
-
-
-def test_t22_the_next_pass_starts_in_the_next_cycle():
-    run = Run(conv((1, 1, 8), 1), machine())
-    end = run.cycles(RETIRE)[-1]
-    assert run[0].cycles == end + 1
-    assert run.cycles(LOAD, stage=1)[0] == end + 1
-
-
-def test_t23_residents_need_no_dram():
-    run = Run(conv((4, 4, 8), 2), machine())
-    assert run.result.total.traffic["dram_weight_bits"] == 0
-    assert run.result.total.stalls["weights"] == 0
-
-
-def test_t24_streamed_words_arrive_after_the_latency_at_the_bandwidth():
-    network = conv((1, 1, 64), 1, threshold=64)
-    run = Run(network, machine(weight_words=16, slot_words=1, burst_words=1, dram_bytes=1, dram_latency=10))
-    assert run.cycles(ISSUE) == [11 + i for i in range(8)], "8 bits a cycle are one word a cycle"
-    fast = Run(network, machine(weight_words=16, slot_words=1, burst_words=8, dram_bytes=64, dram_latency=0))
-    assert fast.cycles(ISSUE)[0] == 2
-
-
-def test_t25_a_full_bank_stops_the_stream():
-    network = conv((1, 1, 64), 1, threshold=64)
-    options = {"slot_words": 1, "dram_latency": 10, "dram_bytes": 64}
-    ample = Run(network, machine(weight_words=8, burst_words=8, **options))
-    tight = Run(network, machine(weight_words=2, burst_words=2, **options))
-    assert np.diff(ample.cycles(ISSUE)).tolist() == [1] * 7
-    assert np.diff(tight.cycles(ISSUE)).tolist() == [1, 11, 1, 11, 1, 11, 1], (
-        "two words, then a request when both have left"
-    )
-
-
-def test_t25_bit_planes_keep_their_weights():
-    """Every plane reads the weights again, so a streamed stage of one window holds them until it ends."""
-    network = conv((1, 1, 64), 1, threshold=0, table=(2 * np.arange(256) - 255).astype(np.int16))
-    run = Run(network, machine(weight_words=8, burst_words=1).machine("dense"))
-    assert run[0].words["useful"] == 64
-    assert run[0].traffic["dram_weight_bits"] == 64
-
-
-def test_t25_a_pass_that_ends_before_all_its_weights_came_leaves_nothing_behind():
-    """Every image pixel mismatches, so the first words decide; what of the pass was not requested by then never is."""
-    network = conv((3, 4, 64), 4, kernel=3, threshold=570)
-    config = machine(word=1, weight_words=700, burst_words=1, dram_bytes=1, dram_latency=0)
-    run = Run(network, config, image(network, ZERO))
-    assert run[0].mapping == "1 x 1 x 1 by 2 x 4, streamed"
-    assert run[0].traffic["dram_weight_bits"] < 4 * 576
-
-
-def test_t26_bursts_of_decided_neurons_are_not_requested():
-    network = conv((1, 1, 800), 1, threshold=1)
-    run = Run(network, machine(weight_words=16, slot_words=1, burst_words=1, dram_latency=2))
-    assert run[0].traffic["dram_weight_bits"] < 12 * 8
-    late = conv((1, 1, 800), 1, threshold=800)
-    run = Run(late, machine(weight_words=16, slot_words=1, burst_words=1, dram_latency=2))
-    assert run[0].traffic["dram_weight_bits"] == 800
-
-
-def test_t27_spilled_maps_share_the_bandwidth():
-    network = conv((4, 4, 8), 8, threshold=4)
-    inside, outside = Run(network, machine()), Run(network, machine(map_bytes=(1, 1)))
-    assert inside.result.total.traffic["dram_map_bits"] == 0
-    assert outside[0].traffic["dram_map_bits"] == 16 * 8, "written"
-    assert outside[1].traffic["dram_map_bits"] == 16 * 8, "read"
-    assert outside[1].cycles > inside[1].cycles
-
-
-def test_t28_a_batch_goes_through_stage_by_stage():
-    network = conv((4, 4, 8), 4, kernel=3, threshold=[30, 36, 40, 50])
-    batch = np.random.default_rng(1).integers(0, 256, (3, *network.input.shape), dtype=np.uint8)
-    alone = [Run(network, machine(), pixels) for pixels in batch]
-    together = Run(network, machine(), batch, images=3)
-    assert together[0].windows == 3 * alone[0][0].windows
-    assert together[0].traffic["map_reads"] == 3 * alone[0][0].traffic["map_reads"], "images share no columns"
-    assert [event["window"] for event in together.events(RETIRE)] == list(range(12))
-    assert together.cycles(LOAD, stage=1)[0] > together.cycles(RETIRE)[-1], "all images leave a stage first"
-    for sums, run in zip(together.result.sums, alone, strict=True):
-        np.testing.assert_array_equal(sums, run.result.sums)
-
-
-def test_t28_weights_come_once_a_batch():
-    network = conv((1, 1, 64), 4, threshold=64)
-    config = machine(weight_words=8, slot_words=64)
-    one = Run(network, config, choice=(1, 1, 4))
-    batch = Run(network, config, np.stack([image(network)] * 3), choice=(1, 1, 4), images=3)
-    bits = [run.result.total.traffic["dram_weight_bits"] for run in (one, batch)]
-    assert bits == [4 * 64 + 8] * 2, "eight words a channel, and one of the output stage"
-    assert batch[0].words["useful"] == 3 * one[0].words["useful"]
-
-
-def test_a_slow_dram_is_no_deadlock():
-    network = conv((1, 1, 64), 64, threshold=60)
-    slow = {"dram_bytes": 1, "dram_latency": 0, "burst_words": 64, "weight_words": 64, "slot_words": 1 << 16}
-    run = Run(network, machine(word=512, map_bytes=(1, 1), **slow))
-    assert run.result.total.stalls["weights"] > 500
+def test_t16_steps_without_work_take_no_cycle():
+    """The first neuron of each window fires, and the second channel is constant."""
+    network = conv((2, 4, 16), 2, pool=WINDOW, threshold=[16, 0])
+    run = Run(network, machine(latency=1).machine("inorder"))
+    assert [(e["window"], e["position"], e["channel"]) for e in run.events(DISPATCH)] == [(0, 0, 0), (1, 0, 0)]
+    assert run.cycles(DISPATCH) == [1, run.cycles(DECIDE, window=0)[0]]
 
 
 def test_every_stall_can_be_named():
