@@ -38,9 +38,9 @@ ROOT = Path(__file__).parents[1]
 MACHINES: tuple[Machine, ...] = ("dense", "inorder", "o3")
 SEED = 0
 TRAINED = shipped.CIFAR10
-NETWORKS = (*accel_networks.NAMES, *TRAINED.models)
+NETWORKS = (*accel_networks.NAMES, *TRAINED.models, *TRAINED.more)
 BATCHES = {"cnv": (1, 13), "vgg_like": (1, 6), "alexnet": (1, 11), "vgg16": (1,)}
-BATCHES |= dict.fromkeys(TRAINED.models, (1, 13))
+BATCHES |= dict.fromkeys(TRAINED.models, (1, 13)) | dict.fromkeys(TRAINED.more, (1, 12))
 """Images of a batch (T28): one, and as many as keep the maps on chip (vgg16's largest do not fit even alone)."""
 
 SINGLES = 13
@@ -101,7 +101,7 @@ class Study:
 
     def __init__(self, name: str, calibration: int = 3) -> None:
         self.name = name
-        self.trained = name in TRAINED.models
+        self.trained = name in TRAINED.models + TRAINED.more
         if self.trained:
             self.network = TRAINED.model(name)
             samples, _ = TRAINED.samples()
@@ -240,8 +240,9 @@ def _stage_row(study: Study, machine: str, images: int, stage: StageResult) -> d
 def variants(base: AcceleratorConfig) -> list[tuple[str, object, dict[str, object]]]:
     """(parameter, value, changed fields).
 
-    B keeps edges a cycle and bits of every memory, of the loader and of a burst: twice as many PEs of half as many bits
-    have as many words each.
+    B keeps edges a cycle and bits of the weight banks, of the loader and of a burst: twice as many PEs of half as many
+    bits have as many words each. Slots of 32-bit words are twice as many, or large windows would not fit; that takes
+    more memory than the device has, as the row says.
     """
     found: list[tuple[str, object, dict[str, object]]] = [("base", "", {})]
     found += [("stations", r, {"stations": r}) for r in (1, 2, 3, 6, 8)]
@@ -254,7 +255,7 @@ def variants(base: AcceleratorConfig) -> list[tuple[str, object, dict[str, objec
     found += [("loader_words", w, {"loader_words": w}) for w in (4, 8, 16, 32)]
     found += [("dram_bytes", n, {"dram_bytes": n}) for n in (48, 64, 80, 85)]
     for word in (32, 128):
-        scaled = ("pes", "loader_words", "burst_words")
+        scaled = ("pes", "loader_words", "burst_words", *(("slot_words",) if word < base.word else ()))
         found.append(("word", word, {"word": word, **{key: getattr(base, key) * base.word // word for key in scaled}}))
     return [*found, ("image_in_dram", True, {"image_in_dram": True})]
 

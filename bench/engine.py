@@ -2,8 +2,9 @@
 
     python bench/engine.py [MODEL ...] [--seconds 6] [--isa NAME ...]
 
-Without a model: the three kinds of `networks.py`, all but the first also with sorted channels (`o3bnn optimize`), which
-need the `train` extra. Images are random pixels. Each network and instruction set is planned
+Without a model: the three kinds of `networks.py`, which need the `train` extra, on random pixels, and the trained
+models of half the width that come with the package, on test images; all but the first also with sorted channels
+(`o3bnn optimize`). A model named is run on random pixels. Each network and instruction set is planned
 (`o3bnn.engine.plan_engine`): methods run in turns, figures are medians over rounds. `whole network` rows time dense and
 planned in turns, end to end. Writes results/engine.csv.
 """
@@ -20,7 +21,10 @@ from o3bnn.compiler.order import order_channels
 from o3bnn.engine import plan_engine
 from o3bnn.engine.planner import random_images
 from o3bnn.model.edges import PruningProfile
+from o3bnn.report.shipped import CIFAR10, Images
 from provenance import RESULTS, provenance
+
+SAMPLES = 64  # test images
 
 
 @contextmanager
@@ -35,21 +39,32 @@ def forced(isa: str) -> Iterator[None]:
             os.environ["O3BNN_ISA"] = before
 
 
-def provided() -> Iterator[Network]:
+def provided() -> Iterator[tuple[Network, Images]]:
+    """Networks, and images to run them on."""
     from networks import KINDS, network
 
     for kind in KINDS:
         found = network("vgg_like", kind)
-        yield found
+        yield found, random_images(found)
         if kind != "random":
-            yield order_channels(found, random_images(found), lambda same, images: Engine(same).activations(images))
+            yield ordered(found, random_images(found))
+    pixels, _ = CIFAR10.samples()
+    for name in CIFAR10.more:
+        yield CIFAR10.model(name), pixels[:SAMPLES]
+        yield ordered(CIFAR10.model(name), pixels[:SAMPLES])
 
 
-def measure(network: Network, isa: str, seconds: float, profile: PruningProfile) -> Iterator[dict[str, object]]:
+def ordered(network: Network, images: Images) -> tuple[Network, Images]:
+    return order_channels(network, images, lambda same, batch: Engine(same).activations(batch)), images
+
+
+def measure(
+    network: Network, images: Images, isa: str, seconds: float, profile: PruningProfile
+) -> Iterator[dict[str, object]]:
     """A row a stage and method, and two for the whole network."""
     roofline = _native.roofline(isa)
     with forced(isa):
-        plan = plan_engine(network, seconds=seconds)
+        plan = plan_engine(network, images, seconds=seconds)
     for choice, counted in zip(plan.stages, profile.stages, strict=False):
         edges = counted.edges.dense / profile.images
         for candidate in choice.candidates:
@@ -105,10 +120,11 @@ def main() -> None:
     parser.add_argument("--isa", nargs="+", default=_native.available_isas(), choices=_native.available_isas())
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
-    for network in map(o3bnn.load, options.models) if options.models else provided():
-        profile = Engine(network).profile(random_images(network), word=64)
+    named = ((network, random_images(network)) for network in map(o3bnn.load, options.models))
+    for network, images in named if options.models else provided():
+        profile = Engine(network).profile(images, word=64)
         for isa in options.isa:
-            for row in measure(network, isa, options.seconds, profile):
+            for row in measure(network, images, isa, options.seconds, profile):
                 rows.append(row)
                 show(row)
     origin = {"threads": 1} | provenance("python bench/engine.py")

@@ -45,7 +45,8 @@ def test_the_samples_are_the_first_of_the_test_set(shipped_set):
 
 
 @pytest.mark.parametrize(
-    ("shipped_set", "name"), [(shipped_set, name) for shipped_set in PRESENT for name in shipped_set.models]
+    ("shipped_set", "name"),
+    [(shipped_set, name) for shipped_set in PRESENT for name in shipped_set.models + shipped_set.more],
 )
 def test_the_models_read_the_samples(shipped_set, name):
     network = shipped_set.model(name)

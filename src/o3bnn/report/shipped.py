@@ -26,8 +26,9 @@ class ShippedSet:
     """Test images that come with the package, and the models that the demo runs on them.
 
     title: the data set's name. class_names: one a label. shape: (height, width, channels) of an image.
-    models: in the order in which the demo shows them. trained_for_pruning: there are two, and the second is the first
-    one's network trained for pruning, so that comparing them says what that bought.
+    models: in the order in which the demo shows them. more: models that it leaves out.
+    trained_for_pruning: there are two models, and the second is the first one's network trained for pruning, so that
+    comparing them says what that bought.
     file: a safetensors file of `sheet`, the octets of a lossless WebP picture with the images in raster order,
     SHEET_COLUMNS side by side, and `labels`, uint8 [images]. sha256: of the file's octets, in hexadecimal.
     """
@@ -39,9 +40,10 @@ class ShippedSet:
     trained_for_pruning: bool
     file: str
     sha256: str
+    more: tuple[str, ...] = ()
 
     def model(self, name: str) -> Network:
-        """Load one of `models`; raises `ArtifactError` where the installation lacks it or the file is damaged."""
+        """Load one of `models` or `more`; raises `ArtifactError` where the file is missing or damaged."""
         with as_file(_model_file(name)) as path:
             return artifact.load(path)
 
@@ -96,6 +98,7 @@ CIFAR10 = ShippedSet(
     trained_for_pruning=True,
     file="cifar10_test_1000.safetensors",
     sha256="f1c7681ab609ed1c6572d7d8d4fd46858f9ccf2af16b355898e82e10c421a523",
+    more=("vgg_like_half_plain", "vgg_like_half_pruned"),
 )
 MNIST = ShippedSet(
     title="MNIST",
