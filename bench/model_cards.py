@@ -46,7 +46,7 @@ def card(name: str, path: Path, rows: Sequence[Row]) -> str:
         "## Accuracy",
         _table(("path", "images", "accuracy"), [_accuracy(rows[0])]),
         "## Edges that need no evaluation",
-        f"Shares of each stage's edges that are pruned, over the same {count(int(rows[0]['images']))} images; the "
+        f"Shares of each stage's edges that are pruned, over the first {count(_counted(rows[0]))} test images; the "
         "causes are those at B = 1 with simple bounds ([pruning.md](../pruning.md) defines them all).",
         _edges(rows),
         f"Of the binary stages' edges, {percent(float(rows[-1]['pruned_b1_simple']))} are pruned at B = 1 and "
@@ -60,6 +60,11 @@ def card(name: str, path: Path, rows: Sequence[Row]) -> str:
         "too, it says that it shows one of them. No decision should rest on it.",
     )
     return "\n\n".join(sections) + "\n"
+
+
+def _counted(row: Row) -> int:
+    """Test images whose edges are counted; the table had no such column when all of them were."""
+    return int(row["pruned_images"] or row["images"])
 
 
 def _facts(network: Network, octets: bytes, file: str) -> dict[str, str]:

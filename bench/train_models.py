@@ -7,8 +7,8 @@
 
 Each recipe trains in OUT/<recipe>/, and goes on there when it is started again. Training needs PyTorch, Lightning and
 safetensors, no native extension: PyTorch evaluates the epochs. `--measure` trains nothing, compiles to
-OUT/<recipe>.safetensors and writes results/models.csv: accuracy of the compiled model on the native engine over the
-full test split, which must be PyTorch's to the last image, and pruned shares over all of it.
+OUT/<recipe>.safetensors and writes results/models.csv, where rows of other models stay: accuracy of the compiled model on the native engine over the
+full test split, which must be PyTorch's to the last image, and pruned shares over it, or the first `--images` of it.
 """
 
 import argparse
@@ -172,7 +172,7 @@ def measure(name: str, recipe: Recipe, arguments: argparse.Namespace) -> Iterato
     in_torch = correct_in_torch(load_checkpoint(arguments.out / name / LAST)[0], test, "cpu")
     if correct != in_torch:
         raise SystemExit(f"{name}: the engine classifies {correct} images right, PyTorch {in_torch}")
-    images, _ = test.load()
+    images = test.load().images[: arguments.images]
     profiles = {
         f"b{word}_{bounds}": engine.profile(images, word=word, bounds=bounds)
         for word, bounds in ((1, "simple"), (64, "simple"), (64, "sharp"), (16, "sharp"))
@@ -193,7 +193,12 @@ def measure(name: str, recipe: Recipe, arguments: argparse.Namespace) -> Iterato
         shares = {f"pruned_{key}": f"{counts.pruned_share:.6f}" for key, counts in zip(profiles, edges, strict=True)}
         causes = ("constant", "threshold_high", "threshold_low", "pooling")
         by_cause = {f"{cause}_b1": f"{getattr(edges[0], cause) / max(edges[0].dense, 1):.6f}" for cause in causes}
-        yield head | {"stage": stage, "role": role, "dense_edges": edges[0].dense // len(test)} | shares | by_cause
+        yield (
+            head
+            | {"stage": stage, "role": role, "pruned_images": len(images), "dense_edges": edges[0].dense // len(images)}
+            | shares
+            | by_cause
+        )
 
 
 def main() -> None:
@@ -205,6 +210,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="another number of epochs than the recipe's")
     parser.add_argument("--limit", type=int, help="use the first images only (rehearsals)")
     parser.add_argument("--measure", action="store_true", help="train nothing, measure")
+    parser.add_argument("--images", type=int, help="count pruned edges of the first test images only")
     arguments = parser.parse_args()
     rows: list[dict[str, object]] = []
     real_valued = [name for name in arguments.recipes if RECIPES[name].options.get("real_valued")]
@@ -222,9 +228,15 @@ def main() -> None:
     from provenance import RESULTS, provenance
 
     origin = provenance("python bench/train_models.py RECIPE ... --data DATA --out DIR --measure")
-    with (RESULTS / "models.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [*rows[0], *origin], lineterminator="\n")
+    path = RESULTS / "models.csv"
+    kept: list[dict[str, str]] = []
+    if path.is_file():
+        with path.open(newline="") as stream:
+            kept = [row for row in csv.DictReader(stream) if row["model"] not in arguments.recipes]
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [*rows[0], *origin], restval="", lineterminator="\n")
         writer.writeheader()
+        writer.writerows(kept)
         writer.writerows(row | origin for row in rows)
     for row in rows:
         if row["stage"] == "all":
