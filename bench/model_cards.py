@@ -64,7 +64,7 @@ def card(name: str, path: Path, rows: Sequence[Row]) -> str:
 
 def _counted(row: Row) -> int:
     """Test images whose edges are counted; the table had no such column when all of them were."""
-    return int(row["pruned_images"] or row["images"])
+    return int(row.get("pruned_images") or row["images"])
 
 
 def _facts(network: Network, octets: bytes, file: str) -> dict[str, str]:

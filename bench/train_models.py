@@ -7,8 +7,9 @@
 
 Each recipe trains in OUT/<recipe>/, and goes on there when it is started again. Training needs PyTorch, Lightning and
 safetensors, no native extension: PyTorch evaluates the epochs. `--measure` trains nothing, compiles to
-OUT/<recipe>.safetensors and writes results/models.csv, where rows of other models stay: accuracy of the compiled model on the native engine over the
-full test split, which must be PyTorch's to the last image, and pruned shares over it, or the first `--images` of it.
+OUT/<recipe>.safetensors and writes results/models.csv, where rows of other models stay: accuracy of the compiled model
+on the native engine over the full test split, which must be PyTorch's to the last image, and pruned shares over it, or
+over the first `--images` of it.
 """
 
 import argparse
