@@ -1,12 +1,12 @@
 """Time every stage of `vgg_like` on one thread: each instruction set of this machine, every method that it offers.
 
-    python bench/engine.py [MODEL ...] [--seconds 6] [--isa NAME ...]
+    python bench/engine.py [MODEL ...] [--trained] [--seconds 6] [--isa NAME ...]
 
 Without a model: the three kinds of `networks.py`, which need the `train` extra, on random pixels, and the trained
 models of half the width that come with the package, on test images; all but the first also with sorted channels
 (`o3bnn optimize`). A model named is run on random pixels. Each network and instruction set is planned
 (`o3bnn.engine.plan_engine`): methods run in turns, figures are medians over rounds. `whole network` rows time dense and
-planned in turns, end to end. Writes results/engine.csv.
+planned in turns, end to end. Writes results/engine.csv, where rows of other networks stay.
 """
 
 import argparse
@@ -48,6 +48,10 @@ def provided() -> Iterator[tuple[Network, Images]]:
         yield found, random_images(found)
         if kind != "random":
             yield ordered(found, random_images(found))
+    yield from trained()
+
+
+def trained() -> Iterator[tuple[Network, Images]]:
     pixels, _ = CIFAR10.samples()
     for name in CIFAR10.more:
         yield CIFAR10.model(name), pixels[:SAMPLES]
@@ -116,22 +120,28 @@ def label(network: Network) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="model files; by default vgg_like with random weights")
+    parser.add_argument("--trained", action="store_true", help="the trained models that come with the package only")
     parser.add_argument("--seconds", type=float, default=6, help="time for each network and instruction set")
     parser.add_argument("--isa", nargs="+", default=_native.available_isas(), choices=_native.available_isas())
     options = parser.parse_args()
     rows: list[dict[str, object]] = []
     named = ((network, random_images(network)) for network in map(o3bnn.load, options.models))
-    for network, images in named if options.models else provided():
+    for network, images in named if options.models else trained() if options.trained else provided():
         profile = Engine(network).profile(images, word=64)
         for isa in options.isa:
             for row in measure(network, images, isa, options.seconds, profile):
                 rows.append(row)
                 show(row)
-    origin = {"threads": 1} | provenance("python bench/engine.py")
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / "engine.csv").open("w", newline="") as stream:
+    origin = {"threads": 1} | provenance("python bench/engine.py" + (" --trained" if options.trained else ""))
+    path, measured = RESULTS / "engine.csv", {row["network"] for row in rows}
+    kept: list[dict[str, str]] = []
+    if path.is_file():
+        with path.open(newline="") as stream:
+            kept = [row for row in csv.DictReader(stream) if row["network"] not in measured]
+    with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, [*rows[0], *origin], lineterminator="\n")
         writer.writeheader()
+        writer.writerows(kept)
         writer.writerows(row | origin for row in rows)
 
 
