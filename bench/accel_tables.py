@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 MACHINES = ("dense", "inorder", "o3")
-ABLATED = ("cnv", "vgg_like", "alexnet", "vgg16")
+ABLATED = ("cnv", "cnv_plain", "cnv_pruned", "vgg_like", "alexnet", "vgg16")
 Row = dict[str, str]
 
 
