@@ -350,7 +350,9 @@ def _times(simulator: Simulator, study: Study) -> Iterator[tuple[float, float, f
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=("machines", "ablations", "speed"))
-    parser.add_argument("networks", nargs="*", help=f"of {', '.join(NETWORKS)}; ablations by default of those with random weights")
+    parser.add_argument(
+        "networks", nargs="*", help=f"of {', '.join(NETWORKS)}; ablations by default of those with random weights"
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="PARAMETER", help="ablations of these parameters")
     arguments = parser.parse_args()
     if arguments.study == "machines":

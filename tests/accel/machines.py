@@ -68,7 +68,7 @@ def conv(
     kernel: int = 1,
     pool: tuple[tuple[int, int], tuple[int, int]] | None = None,
     padding: int = 0,
-    threshold: int | list[int] = 1,
+    threshold: int | list[int] | list[list[int]] = 1,
     decisive: int = 1,
     table: np.ndarray = BITS,
 ) -> Network:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from o3bnn.accel import simulate
-from o3bnn.model import edges
+from o3bnn.model import ConvGeometry, edges
 from tests.accel.machines import (
     BITS,
     DECIDE,
@@ -65,6 +65,17 @@ def test_t4_constants_take_no_word_unless_dense():
     assert Run(network, machine())[0].words["useful"] == 4
     assert Run(network, machine().machine("dense"))[0].words["useful"] == 12
     assert Run(network, machine())[0].edges.constant == 8 * 8
+
+
+def test_t4_a_constant_that_comes_last_settles_its_window_at_once():
+    """Three neurons of three border classes under one window; only the last is constant, and its bit decides."""
+    places = ConvGeometry(1, 3, 8, 1, (3, 3), padding=(1, 1, 1, 1)).class_map.reshape(-1).tolist()
+    assert sorted(places) == [0, 1, 2]
+    thresholds = [[0] if border == places[-1] else [1] for border in range(3)]
+    network = conv((1, 3, 8), 1, kernel=3, padding=1, pool=((1, 3), (1, 3)), threshold=thresholds)
+    found = Run(network, machine())[0]
+    assert found.words["useful"] == 0
+    assert (found.edges.constant, found.edges.pooling) == (2 * 8, 2 * 8 + 3 * 8)
 
 
 def test_t5_groups_take_strips_in_turn():
