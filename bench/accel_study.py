@@ -9,7 +9,6 @@ random weights, and the trained CIFAR-10 models that come with the package.
 """
 
 import argparse
-import csv
 import os
 import platform
 import resource
@@ -21,7 +20,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
-from pathlib import Path
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # speed is that of one core; BLAS threads that only wait cost CPU time too
 
@@ -33,8 +31,8 @@ from o3bnn.accel import resources as resource_model
 from o3bnn.accel.results import STALLS, WORDS, StageResult, add
 from o3bnn.model import edges
 from o3bnn.report import shipped
+from provenance import write_rows
 
-ROOT = Path(__file__).parents[1]
 MACHINES: tuple[Machine, ...] = ("dense", "inorder", "o3")
 SEED = 0
 TRAINED = shipped.CIFAR10
@@ -78,22 +76,6 @@ def provenance(method: str) -> dict[str, object]:
         "numpy": version("numpy"),
         "command": "python " + " ".join(sys.argv),
     }
-
-
-def write(name: str, rows: list[dict[str, object]], keys: tuple[str, ...]) -> None:
-    """Write rows in place of those with the same keys, after the other rows of the file."""
-    path = ROOT / "results" / name
-    new = {tuple(str(row.get(key, "")) for key in keys) for row in rows}
-    old: list[dict[str, object]] = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            old = [dict(row) for row in csv.DictReader(file) if tuple(row.get(key, "") for key in keys) not in new]
-    fields = list(dict.fromkeys(key for row in rows + old for key in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fields, restval="")
-        writer.writeheader()
-        writer.writerows(old + rows)
-    print(f"wrote {path}: {len(rows)} rows, kept {len(old)}")
 
 
 class Study:
@@ -181,8 +163,8 @@ def machines(names: list[str]) -> None:
             print(name, images, [(r["machine"], r["cycles"], r["of_ceiling"]) for r in rows[-3:]], flush=True)
     for peer, label, figures, source in PEERS:
         rows.append({"network": "-", "machine": peer, "label": label, **figures, "peer": source})
-    write("accel_machines.csv", rows, ("network", "machine", "batch"))
-    write("accel_stages.csv", stages, ("network", "machine", "batch", "name"))
+    write_rows("accel_machines.csv", rows, ("network", "machine", "batch"))
+    write_rows("accel_stages.csv", stages, ("network", "machine", "batch", "name"))
 
 
 def _machine_row(study: Study, machine: str, runs: dict[Machine, Runs], limit: float) -> dict[str, object]:
@@ -278,7 +260,7 @@ def ablations(names: list[str], only: list[str]) -> None:
             result = study.run(config, balanced=parameter != "balance")
             rows.append(_ablation_row(study, result, dense, inorder) | {"parameter": parameter, "value": value})
             print(name, parameter, value, rows[-1]["cycles"], rows[-1]["of_ceiling"], flush=True)
-        write("accel_ablations.csv", rows, ("network", "parameter", "value"))
+        write_rows("accel_ablations.csv", rows, ("network", "parameter", "value"))
 
 
 def _ablation_row(study: Study, result: Runs, dense: Runs, inorder: Runs) -> dict[str, object]:
@@ -330,7 +312,7 @@ def speed(names: list[str]) -> None:
                 }
             )
             print({k: rows[-1][k] for k in list(rows[-1])[:9]}, flush=True)
-    write("accel_speed.csv", rows, ("network", "machine"))
+    write_rows("accel_speed.csv", rows, ("network", "machine"))
 
 
 REPEATS = 9

@@ -26,10 +26,10 @@ def markdown(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def number(text: str, digits: int = 1) -> str:
-    """With fewer digits where there are many in front of the point."""
+def number(text: str) -> str:
+    """A decimal where there are few digits in front of the point."""
     value = float(text)
-    return f"{value:,.{digits if abs(value) < 100 else 0}f}"
+    return f"{value:,.{1 if abs(value) < 100 else 0}f}"
 
 
 def percent(text: str) -> str:
@@ -50,17 +50,9 @@ def results() -> str:
     rows = []
     for (network, batch), machines in simulated().items():
         o3 = machines["o3"]
-        row = [
-            f"`{network}`",
-            o3["weights"],
-            batch,
-            percent(o3["edges_pruned"]),
-            f"{float(o3['images_per_second']):,.0f}",
-        ]
-        row += [
-            f"{1e6 / float(o3['images_per_second']):,.1f}",
-            *(f"{float(o3[k]):.3f}" for k in ("speedup_vs_dense", "ceiling")),
-        ]
+        rate = float(o3["images_per_second"])
+        row = [f"`{network}`", o3["weights"], batch, percent(o3["edges_pruned"]), f"{rate:,.0f}", f"{1e6 / rate:,.1f}"]
+        row += [f"{float(o3[key]):.3f}" for key in ("speedup_vs_dense", "ceiling")]
         row += [percent(o3["of_ceiling"]), f"{float(o3['speedup_vs_inorder']):.3f}", percent(o3["share_useful"])]
         rows.append(row)
     return markdown((*heads, "share of it", "over `inorder`", "useful PE cycles"), rows)

@@ -10,7 +10,6 @@ planned in turns, end to end. Writes results/engine.csv, where rows of other net
 """
 
 import argparse
-import csv
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from o3bnn.engine import plan_engine
 from o3bnn.engine.planner import random_images
 from o3bnn.model.edges import PruningProfile
 from o3bnn.report.shipped import CIFAR10, Images
-from provenance import RESULTS, provenance
+from provenance import provenance, write_rows
 
 SAMPLES = 64  # test images
 
@@ -133,16 +132,7 @@ def main() -> None:
                 rows.append(row)
                 show(row)
     origin = {"threads": 1} | provenance("python bench/engine.py" + (" --trained" if options.trained else ""))
-    path, measured = RESULTS / "engine.csv", {row["network"] for row in rows}
-    kept: list[dict[str, str]] = []
-    if path.is_file():
-        with path.open(newline="") as stream:
-            kept = [row for row in csv.DictReader(stream) if row["network"] not in measured]
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [*rows[0], *origin], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept)
-        writer.writerows(row | origin for row in rows)
+    write_rows("engine.csv", [row | origin for row in rows], ("network",))
 
 
 if __name__ == "__main__":

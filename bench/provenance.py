@@ -1,7 +1,9 @@
-"""What every row of results/ says of its origin."""
+"""What every row of results/ says of its origin, and how rows get there."""
 
+import csv
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,22 @@ def provenance(command: str) -> dict[str, str]:
         "o3bnn": o3bnn.__version__,
         "command": command,
     }
+
+
+def write_rows(name: str, rows: Sequence[Mapping[str, object]], keys: Sequence[str]) -> None:
+    """Write rows to a table of results/, after those of its rows that are of other `keys`."""
+    path = RESULTS / name
+    new = {tuple(str(row.get(key, "")) for key in keys) for row in rows}
+    kept: list[Mapping[str, object]] = []
+    if path.is_file():
+        with path.open(newline="") as stream:
+            kept = [row for row in csv.DictReader(stream) if tuple(row.get(key, "") for key in keys) not in new]
+    fields = list(dict.fromkeys(field for row in (*rows, *kept) for field in row))
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fields, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*kept, *rows])
+    print(f"wrote {path}: {len(rows)} rows, kept {len(kept)}")
 
 
 def processor() -> str:

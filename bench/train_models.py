@@ -13,7 +13,6 @@ over the first `--images` of it.
 """
 
 import argparse
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -226,19 +225,10 @@ def main() -> None:
             fit(name, RECIPES[name], arguments)
     if not arguments.measure:
         return
-    from provenance import RESULTS, provenance
+    from provenance import provenance, write_rows
 
     origin = provenance("python bench/train_models.py RECIPE ... --data DATA --out DIR --measure")
-    path = RESULTS / "models.csv"
-    kept: list[dict[str, str]] = []
-    if path.is_file():
-        with path.open(newline="") as stream:
-            kept = [row for row in csv.DictReader(stream) if row["model"] not in arguments.recipes]
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [*rows[0], *origin], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept)
-        writer.writerows(row | origin for row in rows)
+    write_rows("models.csv", [row | origin for row in rows], ("model",))
     for row in rows:
         if row["stage"] == "all":
             print(", ".join(f"{key} {value}" for key, value in row.items()))

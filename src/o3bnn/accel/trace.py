@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from o3bnn.accel.results import SimulationResult
-from o3bnn.errors import ArtifactError, InputError, os_error_text
-from o3bnn.model.files import write_whole
+from o3bnn.errors import InputError
+from o3bnn.model.files import write_whole, writing
 
 DISPATCH, ISSUE, DECIDE, SQUASH, LOAD, RETIRE = range(6)
 Format = Literal["kanata", "chrome"]
@@ -74,11 +74,8 @@ def write(result: SimulationResult, path: str | Path, form: Format | None = None
         )
     form = form or ("chrome" if Path(path).suffix == ".json" else "kanata")
     text = json.dumps(chrome(result)) if form == "chrome" else kanata(result)
-    try:
+    with writing(path, "trace"):
         write_whole(Path(path), text.encode())
-    except (OSError, ArtifactError) as error:
-        reason = os_error_text(error) if isinstance(error, OSError) else error
-        raise InputError(f"cannot write the trace {str(path)!r}: {reason}") from None
 
 
 def kanata(result: SimulationResult) -> str:

@@ -132,14 +132,22 @@ def check_word(word: SupportsIndex, bounds: str) -> int:
 
 
 def count(
-    network: Network, images: npt.NDArray[np.uint8], *, word: int = 1, bounds: Bounds = "simple"
+    network: Network,
+    images: npt.NDArray[np.uint8],
+    *,
+    word: int = 1,
+    bounds: Bounds = "simple",
+    constants_first: bool = False,
 ) -> PruningProfile:
-    """Count the edges of uint8 images [n, height, width, channels] by the definitions of this module."""
+    """Count the edges of uint8 images [n, height, width, channels] by the definitions of this module.
+
+    constants_first: constant neurons settle windows before the walk comes to them, as in the accelerator.
+    """
     word = check_word(word, bounds)
     trace = reference.run(network, images)
     stages = [stage_entry(network, index, EdgeCounts()) for index in range(len(network.stages) + 1)]
     for index, (stage, stage_trace) in enumerate(zip(network.stages, trace.stages, strict=True)):
-        counts = count_stage(stage, stage_trace, word, bounds, network.magnitude(stage))
+        counts = count_stage(stage, stage_trace, word, bounds, network.magnitude(stage), constants_first)
         stages[index] = stage_entry(network, index, counts)
     dense = len(images) * network.output.in_features * network.output.classes
     stages[-1] = stage_entry(network, len(network.stages), EdgeCounts(dense, dense))
@@ -155,14 +163,21 @@ def stage_entry(network: Network, index: int, edges: EdgeCounts) -> StageEdges:
     return StageEdges(stage.name, kind, "input" if stage.integer_input else "binary", edges)
 
 
-def count_stage(stage: Stage, trace: reference.StageTrace, word: int, bounds: Bounds, magnitude: int = 1) -> EdgeCounts:
+def count_stage(
+    stage: Stage,
+    trace: reference.StageTrace,
+    word: int,
+    bounds: Bounds,
+    magnitude: int = 1,
+    constants_first: bool = False,
+) -> EdgeCounts:
     """Count one stage from what the reference computed for it; magnitude is the largest |input| of an integer stage."""
     g = stage.geometry
     n, shape = len(trace.operand), stage.conv_shape
     classes = g.class_map
     fan_in = np.broadcast_to(g.class_fan_in[classes][None, :, :, None], (n, *shape))
     constant = np.broadcast_to((stage.constant(magnitude) >= 0)[classes][None], (n, *shape))
-    visited, read = visit(stage, trace.fired)
+    visited, read = visit(stage, trace.fired, constant & constants_first)
     spent = np.zeros((n, *shape), np.int64)
     for image, position, evaluated in spent_edges(stage, trace, word, bounds, magnitude):
         spent.reshape(n, -1, g.out_channels)[image, position] = evaluated
@@ -179,14 +194,21 @@ def count_stage(stage: Stage, trace: reference.StageTrace, word: int, bounds: Bo
     )
 
 
-def visit(stage: Stage, fired: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which neurons are visited, and which are read by some window: bool [n, out_height, out_width, channels] each."""
+def visit(
+    stage: Stage, fired: npt.NDArray[np.uint8], known: npt.NDArray[np.bool_] | None = None
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which neurons are visited, and which are read by some window: bool [n, out_height, out_width, channels] each.
+
+    known: of the same shape, those whose bits count from the start; they are among the visited ones.
+    """
     if stage.pooling is None:
         everything = np.ones(fired.shape, np.bool_)
         return everything, everything
     (rows, columns), (down, right) = stage.pooling.size, stage.pooling.stride
     height, width, _ = stage.out_shape
     visited, read = np.zeros(fired.shape, np.bool_), np.zeros(fired.shape, np.bool_)
+    if known is not None:
+        visited |= known
     decides = fired == stage.decisive_bit
     for top in range(0, height * down, down):
         for left in range(0, width * right, right):

@@ -4,10 +4,11 @@ import errno
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from o3bnn.errors import ArtifactError
+from o3bnn.errors import ArtifactError, InputError, os_error_text
 
 
 def write_whole(path: Path, octets: bytes) -> None:
@@ -34,6 +35,16 @@ def check_writable(path: Path) -> None:
     temporary = _temporary(path)
     temporary.open("xb").close()
     temporary.unlink()
+
+
+@contextmanager
+def writing(path: str | Path, what: str) -> Iterator[None]:
+    """Turn what `write_whole` and `check_writable` raise into an InputError that names `what` and its path."""
+    try:
+        yield
+    except (OSError, ArtifactError) as error:
+        reason = os_error_text(error) if isinstance(error, OSError) else error
+        raise InputError(f"cannot write the {what} {str(path)!r}: {reason}") from None
 
 
 def _temporary(path: Path) -> Path:

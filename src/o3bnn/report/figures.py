@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from o3bnn.errors import ArtifactError, InputError, MissingExtraError, os_error_text
-from o3bnn.model.files import check_writable, write_whole
+from o3bnn.errors import InputError, MissingExtraError
+from o3bnn.model.files import check_writable, write_whole, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,10 +35,8 @@ def check_output(path: Path, what: str) -> None:
     Raises:
         InputError: the file cannot be written; names `what`.
     """
-    try:
+    with writing(path, what):
         check_writable(path)
-    except (OSError, ArtifactError) as error:
-        raise InputError(f"cannot write the {what} {str(path)!r}: {_reason(error)}") from None
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -49,11 +47,5 @@ def save_figure(figure: Figure, path: Path) -> None:
     """
     drawn = io.BytesIO()
     figure.savefig(drawn, format=path.suffix[1:].lower())
-    try:
+    with writing(path, "plot"):
         write_whole(path, drawn.getvalue())
-    except (OSError, ArtifactError) as error:
-        raise InputError(f"cannot write the plot {str(path)!r}: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    return os_error_text(error) if isinstance(error, OSError) else str(error)
