@@ -239,10 +239,10 @@ def variants(base: AcceleratorConfig) -> list[tuple[str, object, dict[str, objec
     for word in (32, 128):
         scaled = ("pes", "loader_words", "burst_words", *(("slot_words",) if word < base.word else ()))
         found.append(("word", word, {"word": word, **{key: getattr(base, key) * base.word // word for key in scaled}}))
-    return [*found, ("image_in_dram", True, {"image_in_dram": True})]
+    return [*found, ("help", False, {"help": False}), ("image_in_dram", False, {"image_in_dram": False})]
 
 
-OWN_DENSE = ("word", "loader_words", "bounds", "dram_bytes", "image_in_dram")
+OWN_DENSE = ("word", "loader_words", "bounds", "dram_bytes", "help", "image_in_dram")
 """Parameters that change the dense and in-order machines, or the words that are useful."""
 
 

@@ -56,13 +56,13 @@ void check_config(const Config& c) {
     require(c.dram_bits >= 1 && c.dram_latency >= 0 && c.burst_words >= 1 && c.stream_words >= 0, "DRAM out of range");
 }
 
-Config make_config(const std::array<int, 8>& sizes, const std::array<bool, 5>& switches,
+Config make_config(const std::array<int, 8>& sizes, const std::array<bool, 6>& switches,
                    const std::array<int, 4>& memory) {
     Config c;
     c.pes = sizes[0], c.word = sizes[1], c.stations = sizes[2], c.latency = sizes[3], c.depth = sizes[4];
     c.bounds_words = sizes[5], c.loader_words = sizes[6], c.slot_words = sizes[7];
     c.speculate = switches[0], c.lockstep = switches[1], c.prune = switches[2], c.round_robin = switches[3],
-    c.sharp = switches[4];
+    c.sharp = switches[4], c.help = switches[5];
     c.dram_bits = memory[0], c.dram_latency = memory[1], c.burst_words = memory[2], c.stream_words = memory[3];
     check_config(c);
     return c;
@@ -81,7 +81,7 @@ void check_geometry(const StagePlan& s) {
 }
 
 void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::array<Pair, 5>& shape, int groups,
-               int planes, int edge_words, const std::array<bool, 4>& flags, const Array<const Word, 1>& weights,
+               int planes, int edge_words, const std::array<bool, 4>& flags, std::int64_t image_places, const Array<const Word, 1>& weights,
                const Array<const Word, 2>& exists, const Array<const std::int64_t, 2>& thresholds,
                const Array<const std::uint8_t, 1>& decisive, const Array<const int, 1>& class_map) {
     StagePlan s;
@@ -94,8 +94,10 @@ void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::
     s.pool_stride = {shape[4][0], shape[4][1]};
     s.groups = groups, s.planes = planes, s.edge_words = edge_words;
     s.images = builder.images;
+    s.image_places = image_places;
     s.output = flags[0], s.spilled_in = flags[1], s.spilled_out = flags[2], s.single = flags[3];
     check_geometry(s);
+    require(image_places >= 0 && (image_places == 0 || builder.stages.empty()), "places of an image are out of range");
     require(!s.single || (s.windows() == 1 && s.positions() == 1 && planes == 1), "weights are used more than once");
     const auto limbs = static_cast<std::size_t>(builder.config.limbs());
     const auto channels = static_cast<std::size_t>(s.channels), words = static_cast<std::size_t>(edge_words);
@@ -212,14 +214,14 @@ NB_MODULE(_simulator, m) {
     nb::class_<Builder>(m, "Machine")
         .def(
             "__init__",
-            [](Builder* b, const std::array<int, 8>& sizes, const std::array<bool, 5>& switches,
+            [](Builder* b, const std::array<int, 8>& sizes, const std::array<bool, 6>& switches,
                const std::array<int, 4>& memory, int images) {
                 require(between(images, 1, 1 << 10), "images out of range");
                 new (b) Builder{make_config(sizes, switches, memory), images, {}};
             },
             "sizes"_a, "switches"_a, "memory"_a, "images"_a)
         .def("add_stage", &add_stage, nb::kw_only(), "in_shape"_a, "conv_shape"_a, "shape"_a, "groups"_a, "planes"_a,
-             "edge_words"_a, "flags"_a, "weights"_a.noconvert(), "exists"_a.noconvert(), "thresholds"_a.noconvert(),
+             "edge_words"_a, "flags"_a, "image_places"_a, "weights"_a.noconvert(), "exists"_a.noconvert(), "thresholds"_a.noconvert(),
              "decisive"_a.noconvert(), "class_map"_a.noconvert())
         .def("add_pass", &add_pass, nb::kw_only(), "groups"_a, "channels"_a.noconvert(), "resident"_a, "strip"_a,
              "neuron_map_rows"_a)

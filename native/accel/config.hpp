@@ -14,7 +14,7 @@ using Cycle = std::int64_t;
 /// The fields of `AcceleratorConfig` that decide cycles.
 struct Config {
     int pes = 0, word = 0, stations = 0, latency = 0, depth = 0;
-    bool speculate = false, lockstep = false, prune = false, round_robin = false, sharp = false;
+    bool speculate = false, lockstep = false, prune = false, round_robin = false, sharp = false, help = false;
     int bounds_words = 0, loader_words = 0, slot_words = 0;
     int dram_bits = 0, dram_latency = 0, burst_words = 0;
     int stream_words = 0;  ///< words of each bank that resident stages leave
@@ -46,6 +46,7 @@ struct StagePlan {
     int images = 1;                                ///< T28: of the batch
     bool output = false;                           ///< sums rather than bits
     bool single = false;                           ///< every weight is used once, and every word exists
+    std::int64_t image_places = 0;                 ///< T30: elements held of what comes from DRAM; 0: all is here
     bool spilled_in = false, spilled_out = false;  ///< its maps live in DRAM
     std::vector<Word> weights;                     ///< [channels][edge_words][limbs]
     std::vector<Word> exists;                      ///< [classes][edge_words][limbs]
@@ -62,7 +63,7 @@ struct StagePlan {
     bool overlaps() const { return pool_stride.rows < pool.rows || pool_stride.columns < pool.columns; }
 };
 
-enum Stall { kUnmapped, kWeights, kDecision, kImbalance, kWindow, kDispatch, kDrain, kStalls };
+enum Stall { kUnmapped, kWeights, kDecision, kImbalance, kImage, kWindow, kDispatch, kDrain, kStalls };
 
 /// What happened in a stage. Every PE cycle is one of the words or of the stalls.
 struct Counters {

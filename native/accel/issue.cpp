@@ -91,7 +91,7 @@ Stall Issue::reason(Pe& pe, bool starved) {
     if (left > 0) return available ? (state_.config.lockstep && !pe.pipe.empty() ? kDecision : kDispatch) : kDecision;
     const bool more = !state_.exhausted(g);
     if (more && g.loaded < g.oldest + state_.config.depth)
-        return g.remaining < 0 && g.oldest < g.loaded ? kImbalance : kWindow;
+        return g.waits ? kImage : g.remaining < 0 && g.oldest < g.loaded ? kImbalance : kWindow;
     if (more || g.oldest + state_.config.depth < g.loaded) return kImbalance;
     return pe.pipe.empty() ? kDrain : kDecision;
 }

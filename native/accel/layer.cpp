@@ -219,6 +219,24 @@ POPCNT_CLONES void Layer::evaluate(const Patch& patch, int position, int channel
     result.bit = score + bounds.least[q] >= bounds.threshold;
 }
 
+Layer::Span Layer::input_rows(int window) const {
+    const int first = window_row_in_image(window) * plan_.stride.rows - plan_.top;
+    const int size = (plan_.pool.rows - 1) * plan_.stride.rows + plan_.kernel.rows;
+    return {std::max(first, 0), std::min(first + size, plan_.in_rows)};
+}
+
+std::int64_t Layer::first_read(int window) const {
+    const std::int64_t above = input_rows(window).first;
+    const std::int64_t element = (above * plan_.in_columns + input_columns(window).first) * plan_.in_channels;
+    return window / plan_.image_windows() * image_elements() + element;
+}
+
+std::int64_t Layer::last_read(int window) const {
+    const std::int64_t above = std::max(input_rows(window).last, 1) - 1;
+    const std::int64_t element = (above * plan_.in_columns + input_columns(window).last) * plan_.in_channels;
+    return window / plan_.image_windows() * image_elements() + element;
+}
+
 Layer::Span Layer::input_columns(int window) const {
     const int first = window % plan_.out_columns() * plan_.pool_stride.columns * plan_.stride.columns - plan_.left;
     const int size = (plan_.pool.columns - 1) * plan_.stride.columns + plan_.kernel.columns;
@@ -228,9 +246,8 @@ Layer::Span Layer::input_columns(int window) const {
 int Layer::column_words(int window, int column) const {
     const int row = window_row_in_image(window);
     if (aligned()) {
-        const int first = row * plan_.stride.rows - plan_.top;
-        const int size = (plan_.pool.rows - 1) * plan_.stride.rows + plan_.kernel.rows;
-        const int rows = std::max(std::min(first + size, plan_.in_rows) - std::max(first, 0), 0);
+        const Span span = input_rows(window);
+        const int rows = std::max(span.last - span.first, 0);
         return (rows * plan_.in_channels * plan_.planes + config_.word - 1) / config_.word;
     }
     int words = 0;

@@ -84,11 +84,19 @@ class Layer {
         return index[k < index.size() ? k : k % index.size()];
     }
 
+    /// T30: of the operand's elements, the first that a window reads, and the one after the last.
+    std::int64_t first_read(int window) const;
+    std::int64_t last_read(int window) const;
+    std::int64_t elements() const { return std::int64_t{plan_.images} * image_elements(); }
+
     /// T18: words of a window's patch, and how many of them the window to its left shares.
     int patch_words(int window) const;
     int shared_words(int window) const;
 
   private:
+    std::int64_t image_elements() const {
+        return std::int64_t{plan_.in_rows} * plan_.in_columns * plan_.in_channels;
+    }
     int window_row_in_image(int window) const {
         return window % plan_.image_windows() / plan_.out_columns() * plan_.pool_stride.rows;
     }
@@ -119,6 +127,7 @@ class Layer {
     void put_bits(Word* bits, int edge, Word value, int count) const;
     int first_open(const Border& border, std::int64_t threshold) const;
     Bounds sharp_bounds(const Word* x, const Word* w, int border, Scratch& scratch) const;
+    Span input_rows(int window) const;
     Span input_columns(int window) const;
     int column_words(int window, int column) const;
     /// T18: whether patches are kept as pixels, in half words.

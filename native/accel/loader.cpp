@@ -74,22 +74,41 @@ bool Loader::finish_loaded(Group& g, Cycle now) {
 /// T19, T20: whether the next window may be loaded.
 bool Loader::begin(Group& g, Cycle now) {
     const int next = g.loaded;
-    if (state_.exhausted(g) || next > g.oldest + state_.config.depth || next - g.retired >= state_.ring_size())
-        return false;
+    if (next > g.oldest + state_.config.depth || next - g.retired >= state_.ring_size()) return false;
     const auto w = static_cast<std::size_t>(next);
-    if (w == g.windows.size()) {
-        const int held = g.oldest < next ? g.end[w - 1] - g.begin[static_cast<std::size_t>(g.oldest)] : 0;
-        const int words = state_.streams_operand() ? 0 : state_.layer.patch_words(state_.next_window);
-        const bool last_round = state_.layer.plan().windows() - state_.next_window < state_.plan.groups;
-        if (last_round && next > g.oldest + 1) return false;
-        if (held + words > state_.config.slot_words || !neuron_map_has_room(state_)) return false;
-        take_strip(state_, g);
-        if (state_.next_window == state_.layer.plan().windows()) state_.wake_all(now);
-    }
+    if (!image_here(g, now) || (w == g.windows.size() && !another(g, now))) return false;
     const int held_from = g.oldest < next ? g.begin[static_cast<std::size_t>(g.oldest)] : g.begin[w];
     if (g.end[w] - held_from > state_.config.slot_words) return false;
     g.remaining = g.end[w] - (next > 0 ? g.end[w - 1] : 0);
     return true;
+}
+
+/// T30: whether all that the next window reads has come.
+bool Loader::image_here(Group& g, Cycle now) {
+    const auto next = static_cast<std::size_t>(g.loaded);
+    const int window = next < g.windows.size() ? g.windows[next] : state_.next_window;
+    const bool waits = window < state_.layer.plan().windows() && state_.layer.last_read(window) > state_.here;
+    if (waits != g.waits) state_.wake_group(g, now);
+    g.waits = waits;
+    return !waits;
+}
+
+/// T5, T29: gives a group that has loaded all of its windows another strip, or a part of another group's window.
+bool Loader::another(Group& g, Cycle now) {
+    const int next = g.loaded, windows = state_.layer.plan().windows();
+    if (state_.next_window < windows) {
+        const int held = g.oldest < next ? g.end.back() - g.begin[static_cast<std::size_t>(g.oldest)] : 0;
+        const int words = state_.streams_operand() ? 0 : state_.layer.patch_words(state_.next_window);
+        const bool last_round = windows - state_.next_window < state_.plan.groups;
+        if (last_round && next > g.oldest + 1) return false;
+        if (held + words > state_.config.slot_words || !neuron_map_has_room(state_)) return false;
+        take_strip(state_, g);
+        if (state_.next_window == windows) state_.wake_all(now);
+        return true;
+    }
+    if (!help_.possible() || g.oldest < next) return false;
+    g.attention = state_.retired < state_.taken;  // there may be something to do in the next cycle
+    return help_.operate(g, now);
 }
 
 /// Patch words that a group holds, from this cycle on.

@@ -90,6 +90,7 @@ void Machine::run_pass(State& state, Cycle& now) const {
     Issue issue(state, scoreboard);
     Dispatch dispatch(state, scoreboard);
     Loader loader(state, scoreboard);
+    ImageReader image(state);
     const Cycle first = now;
     Cycle last_progress = now;
     for (;; ++now) {
@@ -115,6 +116,7 @@ void Machine::run_pass(State& state, Cycle& now) const {
             for (Group& g : state.groups) progress |= dispatch.operate(g, now);
         publish(state);
         progress |= loader.operate(now);
+        progress |= image.operate(now);
         progress |= state.weights.operate(now, [&](std::size_t pass, int lane) {
             if (pass != state.pass) return;
             state.weights_here = state.weights.all_here(pass);

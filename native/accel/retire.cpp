@@ -14,11 +14,11 @@ bool Retire::operate(Cycle now) {
 
 /// Retires the group's first window if it is settled.
 bool Retire::retire(Group& g, Cycle now) {
-    if (g.retired == g.loaded || g.ring[state_.ring(g.retired)].open > 0) return false;
-    const auto& channels = state_.plan.channels;
-    const std::int64_t bits = std::count_if(channels.begin(), channels.end(), [](int c) { return c >= 0; });
+    const Slot& slot = g.ring[state_.ring(g.retired)];
+    if (g.retired == g.loaded || slot.open > 0) return false;
+    const std::int64_t bits = slot.bits;
     state_.counters.map_write_bits += bits;
-    ++state_.counters.windows;
+    state_.counters.windows += slot.strip->pairs.empty() ? 1 : 0;
     if (state_.layer.plan().spilled_out) {
         state_.dram.take(bits);
         state_.counters.dram_map_bits += bits;
@@ -28,11 +28,19 @@ bool Retire::retire(Group& g, Cycle now) {
     ++g.retired;
     ++state_.retired;
     g.attention = true;
+    if (state_.layer.plan().image_places > 0) find_first_open();
     if (g.strips.front().first + g.strips.front().count > g.retired) return true;
     g.strips.pop_front();
     if (state_.plan.shared())  // what waits for its place in the neuron map may have it now
         for (Group& other : state_.groups) other.attention = true;
     return true;
+}
+
+void Retire::find_first_open() {
+    state_.first_open = state_.next_window;
+    for (const Group& g : state_.groups)
+        if (g.retired < static_cast<int>(g.windows.size()))
+            state_.first_open = std::min(state_.first_open, state_.stage_window(g, g.retired));
 }
 
 }  // namespace o3bnn::accel

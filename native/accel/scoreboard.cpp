@@ -54,19 +54,26 @@ void Scoreboard::open(Group& g, int window) {
                                 [window](const Strip& s) { return window < s.first + s.count; });
     slot.row = state_.layer.window_row(of_stage);
     slot.column = state_.layer.window_column(of_stage);
-    slot.open = slot.busy = 0;
     slot.row_step = at(slot.strip->columns) * state_.per_position();
     slot.status = &slot.strip->status[at(slot.row - slot.strip->row) * slot.row_step +
                                       at(slot.column - slot.strip->column) * state_.per_position()];
+    slot.bits = 0;
     slot.settled.assign(state_.per_position(), kOpen);
     slot.vacated.assign(state_.per_position(), 0);
     state_.layer.gather(state_.in, of_stage, slot.patch);
     Pe* const first = state_.first_pe(g);
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe) {
-        slot.open += pe->channels;
-        slot.busy += pe->channels;
-        pe->left[state_.ring(window)] = pe->channels;
+        int& left = pe->left[state_.ring(window)] = pe->channels;
+        for (int c = 0; c < pe->channels && !slot.strip->pairs.empty(); ++c) {
+            const std::size_t pair = state_.pair(*pe, c);
+            if (slot.strip->pairs[pair]) continue;
+            slot.settled[pair] = kElsewhere;
+            slot.vacated[pair] = 1;
+            --left;
+        }
+        slot.bits += left;
     }
+    slot.open = slot.busy = slot.bits;
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe)
         for (int c = 0; c < pe->channels; ++c) refresh(*pe, g, window, c, 0);
 }
@@ -154,6 +161,15 @@ void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, bool i
     vacate(pe, g, window, slot);
     if (state_.single_use()) state_.weights.decided(state_.pass, pe.index, pe.lane, slot);
     if (in_flight) squash_pair(pe, g, window, slot, now);
+}
+
+void Scoreboard::give(Pe& pe, Group& g, int window, int slot) {
+    Slot& ring = g.ring[state_.ring(window)];
+    state_.settled(g, pe, window, slot) = kElsewhere;
+    set_bit(state_.available(pe, window), slot, false);
+    --ring.bits;
+    if (--ring.open == 0) g.settled = true;
+    vacate(pe, g, window, slot);
 }
 
 void Scoreboard::vacate(Pe& pe, Group& g, int window, int slot) {

@@ -20,6 +20,8 @@ class Scoreboard {
         if (!state_.plan.shared()) return false;
         return state_.known[state_.neuron(place.row, place.column, state_.channel(pe, place.slot))] == kInFlight;
     }
+    /// T29: another group gets a pair of a window that has no neuron in flight.
+    void give(Pe& pe, Group& g, int window, int slot);
     /// T5: takes a bit over that another strip's evaluation has put into the neuron map; false where there is none.
     bool take_over(Pe& pe, const Place& place, Cycle now);
 
@@ -28,8 +30,8 @@ class Scoreboard {
     void refresh(Pe& pe, Group& g, int window, int slot, Cycle now);
     void settle(Pe& pe, Group& g, int window, int slot, bool bit, bool in_flight, Cycle now);
     void vacate(Pe& pe, Group& g, int window, int slot);
-    void squash_pair(Pe& pe, Group& g, int window, int slot, Cycle now);
     void squash(Pe& pe, Neuron& n, Cycle now);
+    void squash_pair(Pe& pe, Group& g, int window, int slot, Cycle now);
     void confirm(Pe& pe, const Slot& ring, int slot) const;
     bool covers(const Slot& ring, const Place& place) const;
 

@@ -96,14 +96,19 @@ bool neuron_map_has_room(const State& state) {
     return next.row + next.rows - oldest <= state.plan.neuron_map_rows;
 }
 
-void take_strip(State& state, Group& g) {
-    Strip strip = next_strip(state);
+Strip& add_strip(State& state, Group& g, Strip strip) {
     strip.first = static_cast<int>(g.windows.size());
-    const int first = strip.first_window, last = first + strip.count - 1;
     fill_status(state, strip);
-    g.strips.push_back(std::move(strip));
+    const int first = strip.first_window, last = first + strip.count - 1;
     for (int w = first; w <= last; ++w) append_window(state, g, w, w == first);
-    state.next_window = last + 1;
+    state.taken += strip.count;
+    g.strips.push_back(std::move(strip));
+    return g.strips.back();
+}
+
+void take_strip(State& state, Group& g) {
+    const Strip& strip = add_strip(state, g, next_strip(state));
+    state.next_window = strip.first_window + strip.count;
 }
 
 void prepare(State& state, Cycle now) {

@@ -17,8 +17,8 @@ constexpr Cycle kNever = std::numeric_limits<Cycle>::max();
 
 /// State of a neuron in its strip's scoreboard.
 enum Status : std::uint8_t { kUnvisited, kInStation, kInPipe, kSilent, kFired };
-/// State of an output bit of a window.
-enum Settled : std::uint8_t { kOpen, kZero, kOne };
+/// State of an output bit of a window. `kElsewhere`: another group has the pair (T29).
+enum Settled : std::uint8_t { kOpen, kZero, kOne, kElsewhere };
 /// What the neuron map says of a neuron (T5): nothing, that a strip evaluates it, that its bit is known from the next
 /// cycle on, or its bit.
 enum Known : std::uint8_t { kUnknown, kInFlight, kDecidedNow, kKnownSilent, kKnownFired };
@@ -26,6 +26,7 @@ enum Known : std::uint8_t { kUnknown, kInFlight, kDecidedNow, kKnownSilent, kKno
 /// T5: windows that a group takes at once, and what the group knows of their neurons.
 struct Strip {
     int first = 0, first_window = 0, count = 0;      ///< index in the group's order, window of the stage, how many
+    std::vector<std::uint8_t> pairs;                 ///< T29: [lane][slot] where the group helps: which are its own
     int row = 0, rows = 0, column = 0, columns = 0;  ///< its neurons
     std::vector<std::uint8_t> status;                ///< [row][column][lane][slot]
 };
@@ -110,6 +111,7 @@ struct Pe {
 struct Slot {
     Strip* strip = nullptr;
     int row = 0, column = 0, open = 0, busy = 0;
+    int bits = 0;  ///< that the group writes of it
     const std::uint8_t* status = nullptr;  ///< in the strip, of its first neuron
     std::size_t row_step = 0;              ///< from there to the next row
     std::vector<std::uint8_t> settled, vacated;  ///< [lane][slot]
@@ -131,6 +133,7 @@ struct Group {
     std::deque<Strip> strips;
     Step step;
     bool attention = true;  ///< the loader has something to look at
+    bool waits = false;     ///< T30: its next window reads what has not come yet
     bool settled = false;   ///< a window has settled since the last look of `Retire`
     int held = 0;           ///< patch words held since cycle `held_since`
     Cycle held_since = 0;
@@ -159,7 +162,9 @@ struct State {
     std::size_t ring_mask = 0;                       ///< places for windows, a power of two, less one
     std::size_t limbs = 0;                           ///< words that hold a bit a channel slot
     int next_window = 0;                             ///< first window that no group has taken
-    int retired = 0;                                 ///< windows
+    std::int64_t here = std::numeric_limits<std::int64_t>::max();  ///< T30: elements of the operand that have come
+    int first_open = 0;                              ///< T30: first window that is not retired
+    int taken = 0, retired = 0;                      ///< windows, one that a group helps with once more
     Scratch scratch{};
     std::vector<std::vector<std::uint8_t>> codes{};  ///< [border][lane * slot] status before the first cycle (T4)
     std::vector<std::pair<std::size_t, Known>> news{};  ///< of this cycle, for the neuron map
@@ -175,7 +180,7 @@ struct State {
     int channel(const Pe& pe, int slot) const { return plan.channels[pair(pe, slot)]; }
     int last_active(const Group& g) const { return std::min(g.oldest + config.depth, g.loaded); }
     Group& group(const Pe& pe) { return groups[static_cast<std::size_t>(pe.group)]; }
-    Pe* first_pe(const Group& g) { return &pes[static_cast<std::size_t>(g.index * plan.lanes)]; }
+    Pe* first_pe(const Group& g) const { return &pes[static_cast<std::size_t>(g.index * plan.lanes)]; }
     std::uint8_t& status(Strip& strip, const Pe& pe, int row, int column, int slot) const {
         const int position = (row - strip.row) * strip.columns + column - strip.column;
         return strip.status[static_cast<std::size_t>(position) * per_position() + pair(pe, slot)];
@@ -192,6 +197,7 @@ struct State {
         if (plan.shared()) news.emplace_back(neuron(place.row, place.column, channel(pe, place.slot)), what);
     }
     Word* available(Pe& pe, int window) const { return &pe.available[ring(window) * limbs]; }
+    const Word* available(const Pe& pe, int window) const { return &pe.available[ring(window) * limbs]; }
     Word* pending(Pe& pe, int window) const { return &pe.pending[ring(window) * limbs]; }
     /// Records an event of a neuron, where its cycle is traced.
     void record(Cycle now, Event kind, const Pe& pe, const Neuron& n, int value) const {
@@ -221,6 +227,8 @@ struct State {
 void prepare(State& state, Cycle now);
 /// T5: whether the rows of the next strip have a place beside those of the strips in work.
 bool neuron_map_has_room(const State& state);
+/// T5: gives a strip to a group, as its last one.
+Strip& add_strip(State& state, Group& g, Strip strip);
 /// T5: gives a group the next strip; there must be one.
 void take_strip(State& state, Group& g);
 /// Books `elapsed` cycles before `now` of a PE that was asleep.

@@ -10,10 +10,13 @@ class Retire {
   public:
     explicit Retire(State& state) : state_(state) {}
     bool operate(Cycle now);
-    bool finished() const { return state_.retired == state_.layer.plan().windows(); }
+    bool finished() const {
+        return state_.next_window == state_.layer.plan().windows() && state_.retired == state_.taken;
+    }
 
   private:
     bool retire(Group& g, Cycle now);
+    void find_first_open();
 
     State& state_;
 };
@@ -82,14 +85,64 @@ class Dispatch {
     Scoreboard& scoreboard_;
 };
 
+/// Hands pairs of groups that are at work to one that has nothing left to do (T29).
+class Help {
+  public:
+    Help(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
+    /// Whether a group of the pass could help once it is done.
+    bool possible() const {
+        const bool divisible = state_.plan.strip == 1 || !state_.layer.plan().overlaps();
+        return state_.config.help && state_.plan.groups > 1 && divisible;
+    }
+    /// Gives a group a part of another one's window; false where there is none to be had.
+    bool operate(Group& helper, Cycle now);
+
+  private:
+    struct Offer {
+        Group* giver = nullptr;
+        int window = 0, pairs = 0;
+    };
+
+    void look(Group& g);
+    int offered_by(const Pe& pe, const Group& g, int window) const;
+    int offered(const Group& g, int window) const;
+    void move(Group& giver, int window, Group& helper, Cycle now);
+
+    State& state_;
+    Scoreboard& scoreboard_;
+    std::vector<Offer> offers_{};  ///< [group] in cycle `looked_`
+    Cycle looked_ = -1;
+};
+
+/// Reads the image from DRAM into the map memory, as far as it has a place there (T30).
+class ImageReader {
+  public:
+    explicit ImageReader(State& state);
+    bool operate(Cycle now);
+
+  private:
+    struct Delivery {
+        Cycle time;
+        std::int64_t elements;
+    };
+
+    void request(Cycle now);
+
+    State& state_;
+    std::deque<Delivery> under_way_{};
+    std::int64_t requested_ = 0, credit_ = 0;
+};
+
 /// Copies patches from the input map into the PEs' slots (T17 to T20).
 class Loader {
   public:
-    Loader(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
+    Loader(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard), help_(state, scoreboard) {}
     bool operate(Cycle now);
 
   private:
     bool begin(Group& g, Cycle now);
+    bool image_here(Group& g, Cycle now);
+    bool another(Group& g, Cycle now);
     bool attend(Group& g, Cycle now);
     bool finish_loaded(Group& g, Cycle now);
     void write_words(Cycle now);
@@ -97,6 +150,7 @@ class Loader {
 
     State& state_;
     Scoreboard& scoreboard_;
+    Help help_;
     int turn_ = 0, loading_ = 0;  ///< loading_: groups that have words to load
 };
 

@@ -12,7 +12,7 @@ class Machine:
     def __init__(
         self,
         sizes: tuple[int, int, int, int, int, int, int, int],
-        switches: tuple[bool, bool, bool, bool, bool],
+        switches: tuple[bool, bool, bool, bool, bool, bool],
         memory: tuple[int, int, int, int],
         images: int,
     ) -> None: ...
@@ -26,6 +26,7 @@ class Machine:
         planes: int,
         edge_words: int,
         flags: tuple[bool, bool, bool, bool],
+        image_places: int,
         weights: npt.NDArray[np.uint64],
         exists: npt.NDArray[np.uint64],
         thresholds: npt.NDArray[np.int64],

@@ -36,6 +36,8 @@ def configs(draw: st.DrawFn, network: Network, word: int | None = None, images: 
         map_bytes=draw(st.sampled_from(((1 << 20, 1 << 20), (64, 1 << 20), (16, 16), (1, 1)))),
         dram_bytes=draw(st.sampled_from((1, 4, 64))),
         dram_latency=draw(st.sampled_from((0, 7, 40))),
+        image_in_dram=draw(st.booleans()),
+        help=draw(st.booleans()),
     )
 
 

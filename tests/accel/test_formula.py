@@ -14,10 +14,18 @@ IN_SCOPE: list[bool] = []
 
 @seed(9)
 @RUNS
-@given(strategies.networks(small=True), st.sampled_from((1, 2, 5, 8)), st.sampled_from((16, 64)), st.integers(1, 6))
-def check_dense(drawn, pes, word, depth):
+@given(
+    strategies.networks(small=True),
+    st.sampled_from((1, 2, 5, 8)),
+    st.sampled_from((16, 64)),
+    st.integers(1, 6),
+    st.booleans(),
+)
+def check_dense(drawn, pes, word, depth, helps):
     spec, network = drawn
-    config = machine(pes=pes, word=word, depth=depth, latency=1 + depth, slot_words=1 << 20).machine("dense")
+    config = machine(pes=pes, word=word, depth=depth, latency=1 + depth, slot_words=1 << 20, help=helps).machine(
+        "dense"
+    )
     simulator = Simulator(network, config)
     result = simulator.run(strategies.images(spec, 1)[0])
     for mapping, stage in zip(simulator.mapping.stages, result.stages, strict=True):

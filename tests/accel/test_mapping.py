@@ -33,7 +33,9 @@ def test_the_stage_before_a_large_dense_one_leaves_room_in_the_banks():
     work = stage_works(conv((16, 16, 8), 8), word=8)[0]
     config = machine(pes=8, dram_bytes=1)
     words = {1: 8.0, 2: 4.2, 3: 3.3, 4: 2.2, 8: 1.2}
-    chosen = [cost.cheapest(work, config, cost.Room(16, 0, bits), lambda n, _: words[n]).lanes for bits in (0, 2048)]
+    chosen = [
+        cost.cheapest(work, config, cost.Room(16, next_bits=bits), lambda n, _: words[n]).lanes for bits in (0, 2048)
+    ]
     assert chosen == [1, 4]
 
 

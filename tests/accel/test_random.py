@@ -80,6 +80,8 @@ def check_pair(drawn, data):
         awake = simulators[machine].run(batch, TraceWindow(0, 1, 1))
         assert awake.to_dict() == result.to_dict(), "a traced run looks at every PE in every cycle"
     check_dense_cycles(simulators["dense"], results["dense"])
+    plain = Simulator(network, config.machine("dense").replace(help=False, image_in_dram=False), images=len(batch))
+    check_dense_cycles(plain, plain.run(batch))
     as_inorder = Simulator(network, inorder_by_hand(config), images=len(batch)).run(batch)
     for one, other in zip(as_inorder.stages, results["inorder"].stages, strict=True):
         assert (one.cycles, one.stalls, one.words) == (other.cycles, other.stalls, other.words)

@@ -350,7 +350,8 @@ def test_every_stall_can_be_named():
     runs = [
         Run(conv((1, 2, 64), 2, threshold=[1, 57]), machine(pes=2).machine("inorder")),
         Run(conv((1, 1, 64), 1, threshold=64), machine(weight_words=16, slot_words=1)),
-        Run(conv((1, 4, 64), 1, threshold=1), machine(loader_words=1, pes=3)),
+        Run(conv((1, 4, 64), 1, threshold=1), machine(loader_words=1, pes=3, help=False)),
+        Run(conv((1, 4, 64), 1, threshold=1), machine(image_in_dram=True)),
     ]
     for run in runs:
         for stage in run.result.stages:

@@ -27,13 +27,14 @@ class AcceleratorConfig(BaseModel):
     pes: processing elements N. word: edges a PE takes at once, B, a power of two. stations: reservation stations R of a
     PE. latency: cycles L from a word's issue to its decision. depth: windows D that a PE may work on at once.
     policy: which ready station issues. speculate: issue and dispatch ahead of decisions where nothing else is ready.
-    lockstep: PEs of a group move together. prune: skip edges at all. bounds: what decides a neuron early.
+    lockstep: PEs of a group move together. prune: skip edges at all. help: a group that is done with a pass takes work
+    over from another. bounds: what decides a neuron early.
     bounds_words: words a cycle of the unit that computes sharp bounds.
     loader_words: patch words a cycle, of all groups. slot_words: patch words that a PE holds. weight_words: words of a
     PE's weight bank. burst_words: words of one DRAM burst to a bank. map_bytes: on-chip maps, the outputs of even of
     odd stages.
-    dram_bytes: bytes a cycle. dram_latency: cycles. image_in_dram: the first stage reads the image from DRAM; otherwise
-    it comes by a way of its own, in time. clock_mhz: clock in MHz.
+    dram_bytes: bytes a cycle. dram_latency: cycles. image_in_dram: the image comes from DRAM; otherwise by a way of its
+    own, in time. clock_mhz: clock in MHz.
     device: what the resource model compares with, or `none`.
 
     Raises:
@@ -52,6 +53,7 @@ class AcceleratorConfig(BaseModel):
     speculate: bool = Field(default=True, strict=True)
     lockstep: bool = Field(default=False, strict=True)
     prune: bool = Field(default=True, strict=True)
+    help: bool = Field(default=True, strict=True)
     bounds: BoundsKind = "simple"
     bounds_words: int = Field(default=4, ge=1, le=64, strict=True)
     loader_words: int = Field(default=4, ge=1, le=256, strict=True)
@@ -238,6 +240,7 @@ PRESETS = {
             # cycle at peak; 82 is 96% of that. UG585 ("DDR Efficiency") measured 97% for sequential reads at the PS.
             dram_bytes=82,
             dram_latency=40,
+            image_in_dram=True,
             clock_mhz=200.0,
             device="xc7z045",
         ),
@@ -254,6 +257,7 @@ PRESETS = {
             map_bytes=(65_536, 32_768),
             dram_bytes=16,
             dram_latency=40,
+            image_in_dram=True,
             clock_mhz=100.0,
             device="xc7z020",
         ),
@@ -270,6 +274,7 @@ PRESETS = {
             map_bytes=(65_536, 32_768),
             dram_bytes=4,
             dram_latency=40,
+            image_in_dram=True,
             clock_mhz=60.0,
             device="lfe5u_85f",
         ),
@@ -286,6 +291,7 @@ PRESETS = {
             map_bytes=(65_536, 65_536),
             dram_bytes=8,
             dram_latency=10,
+            image_in_dram=True,
             clock_mhz=50.0,
         ),
     )

@@ -22,15 +22,24 @@ LAST_STRIP = 0.4
 """Part of a strip for which a group works on after the mean one has ended, where groups are out of step."""
 
 
+HELPED_LANE = 0.06
+"""In place of UNEVEN_WINDOW where groups help each other (T29): of a lane's work in all windows, which images vary."""
+
+HELPED_TAIL = 0.6
+"""As LAST_STRIP, where groups help each other: of the pairs in flight, which a PE keeps to the end."""
+
+
 class Room(NamedTuple):
     """What a stage may take of the memories: words of a PE's bank, bytes for a neuron map (T5).
 
+    image_rows: of the image that are on the chip while it comes from DRAM (T30), 0 where it does not.
     next_bits: weights of the streamed single-use stages that follow, which what the stage leaves of the banks can take
     while it runs (T24, T25).
     """
 
     bank: int
     neuron_map: int = 0
+    image_rows: int = 0
     next_bits: int = 0
 
 
@@ -110,7 +119,8 @@ def _cycles(
     length = min(choice.strip, work.windows)
     strips = -(-work.windows // length)
     rows = neuron_map_rows(work, choice.strip, room)
-    side_by_side = min(groups(work, config, choice.lanes), strips, _strips_at_once(work, length, rows))
+    at_once = min(_strips_at_once(work, length, rows), _strips_of_rows(work, length, room.image_rows))
+    side_by_side = min(groups(work, config, choice.lanes), strips, at_once)
     patches = work.windows * (work.patch_words + (length - 1) * work.new_words) / length
     channels = -(-work.channels // choice.passes)
     slots = -(-channels // choice.lanes)
@@ -131,9 +141,11 @@ def _varies(work: StageWork, config: AcceleratorConfig) -> bool:
 def _rounds(work: StageWork, config: AcceleratorConfig, choice: Choice, strips: int, side_by_side: int) -> float:
     """Strips that the busiest group takes: a whole number in step, a part of one above the mean where groups drift."""
     whole = -(-strips // side_by_side)
+    mean = strips / side_by_side
+    if config.help and not work.overlaps and side_by_side > 1:
+        return mean + HELPED_TAIL * min(1.0, config.stations * choice.lanes * choice.passes / work.channels)
     if strips == 1 or not _varies(work, config):
         return float(whole)
-    mean = strips / side_by_side
     drift = min(1.0, DRIFT * math.sqrt(mean * choice.lanes * choice.passes / work.channels))
     return (1 - drift) * whole + drift * (mean + LAST_STRIP)
 
@@ -151,6 +163,14 @@ def _strips_at_once(work: StageWork, strip: int, rows: int) -> int:
     return max(1, window_rows * work.out_columns // strip)
 
 
+def _strips_of_rows(work: StageWork, strip: int, image_rows: int) -> int:
+    """Strips in work that read no more than so many rows of the image; any number where 0."""
+    if image_rows == 0:
+        return work.windows
+    step = work.pool_stride[0] * work.geometry.stride[0]
+    return max(1, ((image_rows - work.image_rows) // step + 1) * work.out_columns // strip)
+
+
 def _position_words(
     work: StageWork, config: AcceleratorConfig, choice: Choice, slots: int, fullest: FullestLane | None
 ) -> float:
@@ -162,7 +182,7 @@ def _position_words(
     uneven = SPREAD if fullest is None else 0.0
     if _varies(work, config) and work.windows > 1:
         at_once = 1 + min(config.depth - 1, (config.slot_words - work.patch_words) // max(1.0, work.new_words))
-        uneven += UNEVEN_WINDOW / max(1, at_once) ** 1.5
+        uneven += HELPED_LANE if config.help and not work.overlaps else UNEVEN_WINDOW / max(1, at_once) ** 1.5
     return words * (1 + uneven * math.sqrt(2 * math.log(choice.lanes) / max(mean, 1)))
 
 

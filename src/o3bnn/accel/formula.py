@@ -14,25 +14,28 @@ def dense_cycles(mapping: NetworkMapping, config: AcceleratorConfig) -> int | No
 def dense_stage_cycles(stage: StageMapping, config: AcceleratorConfig) -> int | None:
     """Cycles of one stage: per pass, 1 (load) + 1 (dispatch) + the busiest group's words + L + 1 (retire).
 
-    In scope: weights and maps on chip, every patch loaded within a cycle and held beside its successor; and one group
-    that evaluates no neuron twice, or equal windows in equal strips.
+    In scope: weights, maps and image on chip, every patch loaded within a cycle and held beside its successor; and one
+    group that evaluates no neuron twice, or equal windows in equal strips, as many for each group or without `help`.
     """
     work = stage.work
     room = config.slot_words >= (config.depth + 1) * work.patch_words
     fast = config.loader_words >= work.patch_words * (1 + max(part.groups for part in stage.passes))
-    if not stage.resident or stage.spilled_in or stage.spilled_out or not room or not fast:
+    in_dram = stage.spilled_in or stage.spilled_out or stage.image_places > 0
+    if not stage.resident or in_dram or not room or not fast:
         return None
-    words = [_busiest(work, part) for part in stage.passes]
+    words = [_busiest(work, part, config.help) for part in stage.passes]
     return None if any(w is None for w in words) else sum(w + config.latency + 3 for w in words if w is not None)
 
 
-def _busiest(work: StageWork, part: PassMapping) -> int | None:
+def _busiest(work: StageWork, part: PassMapping, helping: bool) -> int | None:
     """Words that one PE of the busiest group issues."""
     if part.groups == 1 and (not work.overlaps or part.strip >= work.windows):
         return work.images * part.slots * sum(_neuron_words(work, y, x) for y in _read(work, 0) for x in _read(work, 1))
     if work.overlaps or work.geometry.class_count > 1 or work.out_columns % part.strip:
         return None
     strips = work.windows // part.strip
+    if helping and strips % part.groups:
+        return None
     return part.slots * -(-strips // part.groups) * part.strip * work.pool[0] * work.pool[1] * work.words
 
 

@@ -43,13 +43,18 @@ class PassMapping:
 
 @dataclass(frozen=True, eq=False)
 class StageMapping:
-    """A stage on the machine. spilled_in, spilled_out: its maps live in DRAM."""
+    """A stage on the machine.
+
+    spilled_in, spilled_out: its maps live in DRAM. image_places: elements (pixels times channels) of the image that the
+    map memories hold at once while it comes from DRAM (T30), 0 where it does not or is not kept.
+    """
 
     work: StageWork
     passes: tuple[PassMapping, ...]
     resident: bool
     spilled_in: bool = False
     spilled_out: bool = False
+    image_places: int = 0
 
     @property
     def bank_words(self) -> int:
@@ -94,9 +99,13 @@ def map_network(
         )
     spills = _spilled(network, config, images)
     free = _free_octets(network, config, images, spills)
+    places, octets = _image_places(works[0], config, free[0])
+    spills[0] = config.image_in_dram and places == 0
+    free[0] -= octets
+    rows = [places // (works[0].geometry.in_width * works[0].geometry.in_channels), *(0 for _ in works[1:])]
     stages = [
-        _map_stage(work, config, cost.Room(config.weight_words, octets), shares, spilled)
-        for work, octets, spilled in zip(works, free, spills, strict=False)
+        _map_stage(work, config, cost.Room(config.weight_words, octets, held), shares, spilled)
+        for work, octets, held, spilled in zip(works, free, rows, spills, strict=False)
     ]
     if not all(resident) or sum(stage.bank_words for stage in stages) > config.weight_words:
         room = max([config.burst_words, *(w.bank_words for w in works if not w.single)])
@@ -105,12 +114,12 @@ def map_network(
     left = config.weight_words - sum(s.bank_words for s, keep in zip(stages, resident, strict=True) if keep)
     follow = _single_use_bits(works, resident)
     stages = [
-        s if keep else _map_stage(s.work, config, cost.Room(left, octets, bits), shares, spilled)
-        for s, keep, octets, bits, spilled in zip(stages, resident, free, follow, spills, strict=False)
+        s if keep else _map_stage(s.work, config, cost.Room(left, octets, held, bits), shares, spilled)
+        for s, keep, octets, held, bits, spilled in zip(stages, resident, free, rows, follow, spills, strict=False)
     ]
     return NetworkMapping(
         tuple(
-            StageMapping(s.work, s.passes, keep, spills[i], spills[i + 1])
+            StageMapping(s.work, s.passes, keep, spills[i], spills[i + 1], 0 if i else places)
             for i, (s, keep) in enumerate(zip(stages, resident, strict=True))
         ),
         left,
@@ -143,6 +152,21 @@ def _spilled(network: Network, config: AcceleratorConfig, images: int) -> list[b
     for index, shape in enumerate(network.out_shapes):
         spills.append(images * map_octets(shape) > config.map_bytes[index % 2])
     return [*spills, False]
+
+
+def _image_places(work: StageWork, config: AcceleratorConfig, free: int) -> tuple[int, int]:
+    """Elements of the image that the map memories hold while it comes from DRAM (T30), and the bytes that they take.
+
+    As many rows as fit in what a whole neuron map leaves, or in half; none if not even one window's do.
+    """
+    g = work.geometry
+    row = g.in_width * g.in_channels
+    all_rows = work.images * g.in_height
+    neurons = work.neuron_rows * work.neuron_row_bits // 8 if work.overlaps else 0
+    rows = min(8 * max(free - neurons, free // 2) // (row * work.planes), all_rows)
+    if not config.image_in_dram or rows < min(work.image_rows, all_rows):
+        return 0, 0
+    return rows * row, -(-rows * row * work.planes // 8)
 
 
 def _free_octets(network: Network, config: AcceleratorConfig, images: int, spills: Sequence[bool]) -> list[int]:

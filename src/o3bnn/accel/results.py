@@ -12,7 +12,7 @@ from o3bnn.accel.config import AcceleratorConfig
 from o3bnn.accel.mapping import StageMapping
 from o3bnn.model.edges import EdgeCounts
 
-STALLS = ("unmapped", "weights", "decision", "imbalance", "window", "dispatch", "drain")
+STALLS = ("unmapped", "weights", "decision", "imbalance", "image", "window", "dispatch", "drain")
 WORDS = ("useful", "overrun", "squashed", "halo")
 TRAFFIC = ("slot_writes", "map_reads", "map_write_bits", "weight_writes", "dram_weight_bits", "dram_map_bits")
 

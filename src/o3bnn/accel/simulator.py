@@ -113,7 +113,7 @@ class Simulator:
         c = self.config
         machine = NativeMachine(
             (c.pes, c.word, c.stations, c.latency, c.depth, c.bounds_words, c.loader_words, c.slot_words),
-            (c.speculate, c.lockstep, c.prune, c.policy == "round_robin", c.bounds == "sharp"),
+            (c.speculate, c.lockstep, c.prune, c.policy == "round_robin", c.bounds == "sharp", c.help),
             (8 * c.dram_bytes, c.dram_latency, c.burst_words, self.mapping.stream_words),
             self.images,
         )
@@ -135,6 +135,7 @@ class Simulator:
             planes=split.count,
             edge_words=mapping.work.bank_words,
             flags=(False, mapping.spilled_in, mapping.spilled_out, mapping.work.single),
+            image_places=mapping.image_places,
             weights=operands.cut(stage.weight_bits(), self.config.word).reshape(-1),
             exists=operands.cut(g.class_masks, self.config.word),
             thresholds=np.ascontiguousarray(operands.thresholds(stage, split)),
@@ -153,6 +154,7 @@ class Simulator:
             planes=1,
             edge_words=mapping.work.bank_words,
             flags=(True, mapping.spilled_in, False, mapping.work.single),
+            image_places=0,
             weights=operands.cut(output.weight_bits(), self.config.word).reshape(-1),
             exists=operands.cut(np.ones((1, output.in_features), np.bool_), self.config.word),
             thresholds=operands.output_thresholds(output),

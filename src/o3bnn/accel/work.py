@@ -79,6 +79,11 @@ class StageWork:
         return self.patch_words * min(1.0, step / columns)
 
     @property
+    def image_rows(self) -> int:
+        """Rows of the operand that a window reads, padding included."""
+        return (self.pool[0] - 1) * self.geometry.stride[0] + self.geometry.kernel[0]
+
+    @property
     def neurons(self) -> int:
         """Neurons of a channel that some window reads."""
         counts = zip((self.out_rows, self.out_columns), self.pool, self.pool_stride, strict=True)
@@ -102,8 +107,12 @@ class StageWork:
 
     def neuron_map_rows(self, octets: int) -> int:
         """Rows of neurons, of all channels, that fit in so many bytes of a neuron map, 2 bits each (T5)."""
-        row = self.geometry.out_width * self.channels * 2
-        return min(8 * octets // row, self.neuron_rows)
+        return min(8 * octets // self.neuron_row_bits, self.neuron_rows)
+
+    @property
+    def neuron_row_bits(self) -> int:
+        """Bits of a row of the neuron map (T5)."""
+        return self.geometry.out_width * self.channels * 2
 
 
 def stage_works(network: Network, word: int, images: int = 1) -> tuple[StageWork, ...]:

@@ -32,6 +32,7 @@ COLORS = {
     "weights": "#6a4c93",
     "decision": "#1982c4",
     "imbalance": "#d1495b",
+    "image": "#8f5b34",
     "window": "#66a182",
     "dispatch": "#8d99ae",
     "drain": "#edae49",
@@ -174,7 +175,8 @@ def plot_machines(runs: Mapping[str, Sequence[SimulationResult]], path: Path) ->
     """
     from matplotlib.figure import Figure  # `check_figure` says so where it is not installed
 
-    figure = Figure(figsize=(9, 0.9 + 0.6 * len(runs)), layout="constrained")
+    height = max(0.9 + 0.6 * len(runs), 0.24 * len(PARTS))  # of the bars, of the legend
+    figure = Figure(figsize=(9, height), layout="constrained")
     axes = figure.add_subplot()
     for row, results in enumerate(runs.values()):
         total = add("total", [result.total for result in results])

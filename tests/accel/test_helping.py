@@ -1,0 +1,121 @@
+"""Groups that help each other at the end of a pass, and images that come from DRAM: rules T29 and T30."""
+
+import numpy as np
+import pytest
+
+from tests.accel.machines import DISPATCH, ISSUE, LOAD, ONE, RETIRE, ZERO, Run, conv, image, machine
+
+GROUPS = (1, 1, 1)
+"""Groups of one PE each, strips of one window."""
+
+
+def test_t29_a_group_that_is_done_takes_the_last_half_of_the_free_pairs_of_a_window_in_work():
+    """Window 2 goes to the first group; the second one is done in the same cycle, when no neuron of it has started."""
+    network = conv((1, 3, 16), 8, threshold=16)
+    alone, helped = (Run(network, machine(pes=2, help=on), choice=GROUPS) for on in (False, True))
+    assert alone[0].mapping == "2 x 1 x 8"
+    assert [e["pe"] for e in alone.events(LOAD, window=2)] == [0]
+    giver, helper = helped.events(LOAD, window=2)
+    assert (giver["pe"], helper["pe"]) == (0, 1)
+    assert helper["cycle"] == helped.cycles(ISSUE, window=1)[-1], "as soon as it has vacated its window"
+    started = {e["channel"] for e in helped.events(DISPATCH, window=2, pe=0) if e["cycle"] <= helper["cycle"]}
+    free = [channel for channel in range(8) if channel not in started]
+    taken = [e["channel"] for e in helped.events(DISPATCH, window=2, pe=1)]
+    first_part = free[len(free) - len(free) // 2 :]
+    assert taken[: len(first_part)] == first_part
+    kept = [e["channel"] for e in helped.events(DISPATCH, window=2, pe=0)]
+    assert sorted(kept + taken) == list(range(8)), "every pair is evaluated once"
+    assert helped[0].cycles < alone[0].cycles
+    assert helped[0].windows == 3
+    assert helped[0].traffic["map_write_bits"] == 3 * 8
+
+
+def test_t29_a_window_behind_the_oldest_is_taken_whole():
+    """The first group is at work on window 0 when the second one is done with 1 and 3: zeros need one word only."""
+    network = conv((1, 4, 64), 4, threshold=57)
+    pixels = image(network)
+    pixels[:, 1::2] = ZERO
+    run = Run(network, machine(pes=2, stations=2, depth=3), pixels, choice=GROUPS)
+    first, second = run.events(LOAD, window=2)
+    assert (first["pe"], second["pe"]) == (0, 1)
+    assert second["cycle"] < run.cycles(DISPATCH, window=0)[-1]
+    assert [(e["pe"], e["channel"]) for e in run.events(DISPATCH, window=2)] == [(1, channel) for channel in range(4)]
+
+
+def test_t29_the_group_with_the_most_to_give_is_helped():
+    """The third group is done in cycle 33: the first one goes on to window 3, and the second one is not yet at 4."""
+    network = conv((1, 5, 64), 8, threshold=57)
+    pixels = image(network)
+    pixels[:, [0, 2]] = ZERO
+    run = Run(network, machine(pes=3, depth=1), pixels, choice=GROUPS)
+    assert [(e["cycle"], e["pe"], e["window"]) for e in run.events(LOAD)][5:] == [(33, 2, 4), (65, 1, 3)]
+    assert run.cycles(DISPATCH, window=3)[0] == 34, "the first group comes to its window, of which it gives four pairs"
+    assert len(run.events(DISPATCH, window=4, pe=2)) == 8, "the second one gives all eight"
+
+
+@pytest.mark.parametrize("kind", ["dense", "inorder"])
+def test_t29_lockstep_machines_help_too(kind):
+    network = conv((1, 3, 16), 8, threshold=16)
+    alone, helped = (Run(network, machine(pes=2, help=on).machine(kind), choice=GROUPS) for on in (False, True))
+    assert helped[0].cycles < alone[0].cycles
+    steps = [(e["window"], e["channel"]) for e in helped.events(DISPATCH)]
+    assert sorted(steps) == [(window, channel) for window in range(3) for channel in range(8)]
+
+
+def test_t29_known_neurons_of_a_pair_go_with_it():
+    """Pairs of four neurons, of which the last fires: none is evaluated twice, wherever the pair is."""
+    network = conv((2, 10, 16), 4, pool=((2, 2), (2, 2)), threshold=16)
+    pixels = image(network, ZERO)
+    pixels[1, 1::2] = ONE
+    run = Run(network, machine(pes=2, stations=2, speculate=False), pixels, choice=GROUPS)
+    assert len(run.events(LOAD)) > 5, "a group has helped"
+    found = sorted((e["window"], e["channel"], e["position"]) for e in run.events(DISPATCH))
+    assert found == [(w, c, p) for w in range(5) for c in range(4) for p in range(4)]
+
+
+def test_t29_strips_that_share_neurons_are_not_divided():
+    network = conv((3, 9, 16), 4, pool=((3, 3), (2, 2)), threshold=16)
+    whole, single = (Run(network, machine(pes=2), choice=(2, strip, 1)) for strip in (2, 1))
+    assert len(whole.events(LOAD)) == 4
+    assert len(single.events(LOAD)) >= 4
+
+
+def test_t30_the_image_comes_at_half_of_the_bandwidth():
+    """16 bits a cycle, of which the image gets 8: a pixel, whose window is loaded a latency and a cycle later."""
+    network = conv((1, 6, 8), 1, threshold=4)
+    run = Run(network, machine(dram_bytes=2, image_in_dram=True, depth=6, latency=6))
+    assert run.cycles(LOAD) == [pixel + 10 + 1 for pixel in range(6)]
+    assert run[0].traffic["dram_map_bits"] == 6 * 8
+    assert run[0].traffic["map_write_bits"] == 6 * 8 + 6
+    assert run[0].stalls["image"] > 0
+
+
+def test_t30_a_row_comes_when_it_has_a_place():
+    """Map memory for three rows of a byte beside the output: row w + 3 is requested when window w has retired."""
+    network = conv((9, 1, 8), 1, threshold=4)
+    run = Run(network, machine(dram_bytes=2, image_in_dram=True, map_bytes=(2, 3), depth=6, latency=6))
+    loaded, retired = run.cycles(LOAD), run.cycles(RETIRE)
+    assert loaded[:3] == [11, 12, 13]
+    assert loaded[3:] == [cycle + 10 + 1 for cycle in retired[:6]]
+
+
+def test_t30_a_window_waits_for_all_that_it_reads():
+    network = conv((4, 3, 8), 1, kernel=3, threshold=20)
+    run = Run(network, machine(dram_bytes=2, image_in_dram=True))
+    assert run.cycles(LOAD) == [8 + 10 + 1, 11 + 10 + 1], "the last pixels of three and of four rows"
+
+
+def test_t30_without_place_for_a_window_the_image_is_read_as_windows_need_it():
+    network = conv((3, 3, 8), 1, kernel=3, threshold=20)
+    run = Run(network, machine(dram_bytes=2, image_in_dram=True, map_bytes=(2, 3)))
+    assert run[0].stalls["image"] == 0
+    assert run[0].traffic["dram_map_bits"] == 8 * run[0].traffic["map_reads"] == 9 * 8
+
+
+def test_t30_planes_come_together():
+    """Pixels of 8 planes: the same bits, in 8 times the time."""
+    table = (2 * np.arange(256) - 255).astype(np.int16)
+    network = conv((1, 4, 8), 1, table=table)
+    run = Run(network, machine(dram_bytes=2, image_in_dram=True))
+    assert run[0].traffic["dram_map_bits"] == 4 * 8 * 8
+    assert run.cycles(LOAD)[0] == 7 + 10 + 1
