@@ -36,6 +36,7 @@ def test_every_entry_names_its_source():
         ("typical: 0.1\n", "typical: 9\n", "not in order"),
         ("typical: 0.1\n", "typical: -1\n", "greater than or equal"),
         ("name:", "{", "YAML"),
+        ("typical: 0.1\n", "typical: 0.1\n    typical: 0.2\n", "'typical' is given twice, in lines"),
     ],
 )
 def test_bad_energy_tables(tmp_path, old, new, message):

@@ -10,6 +10,7 @@ import yaml
 from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
+from o3bnn.accel import unique_yaml
 from o3bnn.errors import ConfigError, os_error_text
 
 Machine = Literal["dense", "inorder", "o3"]
@@ -164,8 +165,7 @@ def from_yaml(text: str) -> AcceleratorConfig:
         ConfigError: no YAML mapping, a field given twice, an unknown field, or a bad value.
     """
     try:
-        _check_keys(yaml.compose(text, Loader=yaml.SafeLoader))
-        values = yaml.safe_load(text)
+        values = unique_yaml.load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise ConfigError(f"not YAML: {error.problem}" + (f", line {mark.line + 1}" if mark else "")) from None
@@ -179,18 +179,6 @@ def from_yaml(text: str) -> AcceleratorConfig:
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"preset = {preset!r} is not one of {', '.join(PRESETS)}")
     return PRESETS[preset].replace(**{"name": "custom", **values})
-
-
-def _check_keys(root: yaml.Node | None) -> None:
-    """Raise ConfigError where a mapping has a key twice, of which YAML's loader would keep the last, silently."""
-    lines: dict[str, int] = {}
-    for key, _ in root.value if isinstance(root, yaml.MappingNode) else ():
-        if not isinstance(key, yaml.ScalarNode):
-            continue
-        line = key.start_mark.line + 1
-        if key.value in lines:
-            raise ConfigError(f"{key.value!r} is given twice, in lines {lines[key.value]} and {line}: keep one of them")
-        lines[key.value] = line
 
 
 def _explain(entry: Any) -> str:

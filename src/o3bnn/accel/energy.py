@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from o3bnn.accel import unique_yaml
 from o3bnn.accel.config import AcceleratorConfig
 from o3bnn.accel.results import StageResult
 from o3bnn.errors import ConfigError, os_error_text
@@ -59,13 +60,15 @@ def load_table(path: str | Path | None = None) -> EnergyTable:
     """Read an energy table from YAML; by default the one that is shipped.
 
     Raises:
-        ConfigError: no such file, no YAML, or an entry that is incomplete or out of order.
+        ConfigError: no such file, no YAML, or an entry that is given twice, incomplete or out of order.
     """
     try:
         text = (files("o3bnn.accel") / "energy.yaml").read_text() if path is None else Path(path).read_text()
-        return EnergyTable.model_validate(yaml.safe_load(text))
+        return EnergyTable.model_validate(unique_yaml.load(text))
     except OSError as error:
         raise ConfigError(f"cannot read the energy table {str(path)!r}: {os_error_text(error)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"the energy table {str(path)!r}: {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"the energy table {str(path)!r} is not YAML: {str(error).splitlines()[0]}") from None
     except ValidationError as error:
