@@ -32,6 +32,12 @@ def check_identities(result):
         assert (stage.wasted > 0) == (stage.issued > stage.words["useful"])
 
 
+def check_neurons_once(simulator, result):
+    """Only where strips read the same neurons is one evaluated again: a pair that changes groups takes all along."""
+    for mapping, stage in zip(simulator.mapping.stages, result.stages, strict=True):
+        assert mapping.work.overlaps or stage.words["halo"] == 0
+
+
 def check_dense_cycles(simulator, result):
     """Compare with the closed form wherever its scope holds, whatever the machine's memories are."""
     for mapping, stage in zip(simulator.mapping.stages, result.stages, strict=True):
@@ -69,6 +75,7 @@ def check_pair(drawn, data):
     results = {machine: simulator.run(batch) for machine, simulator in simulators.items()}
     for machine, result in results.items():
         check_identities(result)
+        check_neurons_once(simulators[machine], result)
         for stage, wanted in zip(result.stages, profile.stages, strict=True):
             if stage.role == "input":
                 continue

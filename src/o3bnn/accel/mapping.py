@@ -57,6 +57,10 @@ class StageMapping:
     image_places: int = 0
 
     @property
+    def lanes(self) -> int:
+        return self.passes[0].lanes
+
+    @property
     def bank_words(self) -> int:
         """Words of a PE's bank that all of the stage's weights take."""
         return sum(p.slots for p in self.passes) * self.work.bank_words
@@ -127,9 +131,12 @@ def map_network(
 
 
 def _choose_residents(stages: Sequence[StageMapping], allowed: Sequence[bool], budget: int) -> list[bool]:
-    """Stages that keep their weights on chip: the smallest first, no more than `budget` words of a bank."""
+    """Stages that keep their weights on chip, no more than `budget` words of a bank.
+
+    First those whose bank words spare DRAM most: a word of every bank holds a word of as many channels as it has lanes.
+    """
     keep = [False] * len(stages)
-    for index in sorted(range(len(stages)), key=lambda i: stages[i].bank_words):
+    for index in sorted(range(len(stages)), key=lambda i: -stages[i].lanes):
         if allowed[index] and stages[index].bank_words <= budget:
             keep[index] = True
             budget -= stages[index].bank_words
