@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MACHINES = ("dense", "inorder", "o3")
 ABLATED = ("cnv", "cnv_plain", "cnv_pruned", "vgg_like", "alexnet", "vgg16")
+STALLS = ("weights", "drain", "unmapped", "imbalance", "image")
 Row = dict[str, str]
 
 
@@ -71,6 +72,30 @@ def energy() -> str:
     return markdown(heads + [f"`{name}`, fJ an edge" for name in MACHINES], rows)
 
 
+def losses() -> str:
+    """Of one image alone on `o3`: the stalls, and the three largest in one stage, in cycles of the whole array."""
+    rows = []
+    for (network, batch), machines in simulated().items():
+        if batch != "1":
+            continue
+        o3 = machines["o3"]
+        shares = [percent(o3[f"share_{name}"]) for name in ("useful", *STALLS)]
+        waiting = float(o3["share_useful"]) + float(o3["share_weights"])
+        rows.append([f"`{network}`", *shares, largest(network), percent(str(float(o3["of_ceiling"]) / waiting))])
+    heads = ("network", "useful", *(f"`{name}`" for name in STALLS), "largest", "share of the ceiling without them")
+    return markdown(heads, rows)
+
+
+def largest(network: str) -> str:
+    found = []
+    for row in read("stages"):
+        if (row["network"], row["machine"], row["batch"]) == (network, "o3", "1"):
+            pes = sum(int(row[key]) for key in row if key.startswith(("words_", "stall_"))) / int(row["cycles"])
+            found += [(int(row[f"stall_{name}"]) / pes, name, row) for name in STALLS]
+    top = sorted(found, key=lambda entry: -entry[0])[:3]
+    return ", ".join(f"`{name}` of {row['name']}: {cycles:,.0f} of {int(row['cycles']):,}" for cycles, name, row in top)
+
+
 def ablations() -> str:
     found: dict[tuple[str, str], dict[str, Row]] = {}
     for row in read("ablations"):
@@ -98,7 +123,7 @@ def speed() -> str:
 def main() -> None:
     path = ROOT / "docs" / "accelerator.md"
     text = path.read_text()
-    for table in (results, energy, ablations, speed):
+    for table in (results, energy, losses, ablations, speed):
         before, start, rest = text.partition(f"<!-- table {table.__name__} -->\n")
         _, end, after = rest.partition("\n<!-- end -->")
         if not end:

@@ -81,7 +81,8 @@ void check_geometry(const StagePlan& s) {
 }
 
 void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::array<Pair, 5>& shape, int groups,
-               int planes, int edge_words, const std::array<bool, 4>& flags, std::int64_t image_places, const Array<const Word, 1>& weights,
+               int planes, int edge_words, const std::array<bool, 4>& flags, std::int64_t image_places,
+               const Array<const Word, 1>& weights,
                const Array<const Word, 2>& exists, const Array<const std::int64_t, 2>& thresholds,
                const Array<const std::uint8_t, 1>& decisive, const Array<const int, 1>& class_map) {
     StagePlan s;
@@ -97,7 +98,8 @@ void add_stage(Builder& builder, const Sizes& in, const Sizes& conv, const std::
     s.image_places = image_places;
     s.output = flags[0], s.spilled_in = flags[1], s.spilled_out = flags[2], s.single = flags[3];
     check_geometry(s);
-    require(image_places >= 0 && (image_places == 0 || builder.stages.empty()), "places of an image are out of range");
+    require(image_places >= 0 && (image_places == 0 || (builder.stages.empty() && !flags[1])),
+            "places of an image are out of range");
     require(!s.single || (s.windows() == 1 && s.positions() == 1 && planes == 1), "weights are used more than once");
     const auto limbs = static_cast<std::size_t>(builder.config.limbs());
     const auto channels = static_cast<std::size_t>(s.channels), words = static_cast<std::size_t>(edge_words);
@@ -221,7 +223,8 @@ NB_MODULE(_simulator, m) {
             },
             "sizes"_a, "switches"_a, "memory"_a, "images"_a)
         .def("add_stage", &add_stage, nb::kw_only(), "in_shape"_a, "conv_shape"_a, "shape"_a, "groups"_a, "planes"_a,
-             "edge_words"_a, "flags"_a, "image_places"_a, "weights"_a.noconvert(), "exists"_a.noconvert(), "thresholds"_a.noconvert(),
+             "edge_words"_a, "flags"_a, "image_places"_a, "weights"_a.noconvert(), "exists"_a.noconvert(),
+             "thresholds"_a.noconvert(),
              "decisive"_a.noconvert(), "class_map"_a.noconvert())
         .def("add_pass", &add_pass, nb::kw_only(), "groups"_a, "channels"_a.noconvert(), "resident"_a, "strip"_a,
              "neuron_map_rows"_a)

@@ -11,12 +11,12 @@ bool has(const Word* bits, int slot) { return (bits[slot / 64] >> (slot % 64) & 
 
 }  // namespace
 
+void Help::look_around() {
+    offers_.resize(state_.groups.size());
+    for (Group& g : state_.groups) look(g);
+}
+
 bool Help::operate(Group& helper, Cycle now) {
-    if (now != looked_) {
-        offers_.resize(state_.groups.size());
-        for (Group& g : state_.groups) look(g);
-        looked_ = now;
-    }
     const Offer best = *std::max_element(offers_.begin(), offers_.end(),
                                          [](const Offer& one, const Offer& other) { return one.pairs < other.pairs; });
     if (best.pairs == 0) return false;
@@ -32,7 +32,7 @@ void Help::look(Group& g) {
         offer = {&g, window, offered(g, window)};
 }
 
-/// Pairs without a neuron in flight that a PE gives of a window: half of those of its group's oldest, on which it works.
+/// Pairs without a neuron in flight that a PE gives of a window: half of its group's oldest, on which it works.
 int Help::offered_by(const Pe& pe, const Group& g, int window) const {
     const Word* const bits = state_.available(pe, window);
     int count = 0;

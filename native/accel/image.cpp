@@ -22,7 +22,8 @@ bool ImageReader::operate(Cycle now) {
 void ImageReader::request(Cycle now) {
     const StagePlan& plan = state_.layer.plan();
     const std::int64_t all = state_.layer.elements(), rate = (state_.config.dram_bits + 1) / 2;
-    const std::int64_t kept = state_.first_open < plan.windows() ? state_.layer.first_read(state_.first_open) : all;
+    const int oldest = state_.first_unretired;
+    const std::int64_t kept = oldest < plan.windows() ? state_.layer.first_read_from(oldest) : all;
     const std::int64_t end = std::min(all, kept + plan.image_places);
     const int word = std::max(state_.config.word / plan.planes, 1);  // elements
     credit_ = std::min(credit_ + rate, rate);
@@ -32,6 +33,7 @@ void ImageReader::request(Cycle now) {
         state_.dram.take(bits);
         credit_ -= bits;
         requested_ += elements;
+        state_.gone = std::max(state_.gone, requested_ - plan.image_places);
         state_.counters.dram_map_bits += bits;
         state_.counters.map_write_bits += bits;
         under_way_.push_back({now + state_.config.dram_latency, elements});

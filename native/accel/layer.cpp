@@ -226,9 +226,14 @@ Layer::Span Layer::input_rows(int window) const {
 }
 
 std::int64_t Layer::first_read(int window) const {
-    const std::int64_t above = input_rows(window).first;
-    const std::int64_t element = (above * plan_.in_columns + input_columns(window).first) * plan_.in_channels;
-    return window / plan_.image_windows() * image_elements() + element;
+    const std::int64_t above = std::min(input_rows(window).first, plan_.in_rows);
+    const std::int64_t column = above < plan_.in_rows ? std::min(input_columns(window).first, plan_.in_columns) : 0;
+    return window / plan_.image_windows() * image_elements() + (above * plan_.in_columns + column) * plan_.in_channels;
+}
+
+std::int64_t Layer::first_read_from(int window) const {
+    const int next_row = (window / plan_.out_columns() + 1) * plan_.out_columns();
+    return next_row < plan_.windows() ? std::min(first_read(window), first_read(next_row)) : first_read(window);
 }
 
 std::int64_t Layer::last_read(int window) const {

@@ -84,8 +84,10 @@ class Layer {
         return index[k < index.size() ? k : k % index.size()];
     }
 
-    /// T30: of the operand's elements, the first that a window reads, and the one after the last.
+    /// T30: the first of the operand's elements that a window reads, or it and all windows after it.
     std::int64_t first_read(int window) const;
+    std::int64_t first_read_from(int window) const;
+    /// T30: the operand's elements up to the last one that a window reads.
     std::int64_t last_read(int window) const;
     std::int64_t elements() const { return std::int64_t{plan_.images} * image_elements(); }
 

@@ -1,3 +1,5 @@
+#include <stdexcept>
+
 #include "accel/units.hpp"
 
 namespace o3bnn::accel {
@@ -6,6 +8,7 @@ bool Loader::operate(Cycle now) {
     bool progress = false;
     for (Group& g : state_.groups)
         if (g.attention) progress |= attend(g, now);
+    if (state_.next_window == state_.layer.plan().windows() && help_.possible()) progress |= help_groups(now);
     if (loading_ > 0) {
         write_words(now);
         progress = true;
@@ -71,44 +74,66 @@ bool Loader::finish_loaded(Group& g, Cycle now) {
     }
 }
 
-/// T19, T20: whether the next window may be loaded.
+/// Begins to load the next window, where it may be loaded.
 bool Loader::begin(Group& g, Cycle now) {
-    const int next = g.loaded;
-    if (next > g.oldest + state_.config.depth || next - g.retired >= state_.ring_size()) return false;
-    const auto w = static_cast<std::size_t>(next);
-    if (!image_here(g, now) || (w == g.windows.size() && !another(g, now))) return false;
-    const int held_from = g.oldest < next ? g.begin[static_cast<std::size_t>(g.oldest)] : g.begin[w];
-    if (g.end[w] - held_from > state_.config.slot_words) return false;
-    g.remaining = g.end[w] - (next > 0 ? g.end[w - 1] : 0);
+    const auto next = static_cast<std::size_t>(g.loaded);
+    const bool another = next == g.windows.size();
+    const bool possible = another ? strip_fits(g) : window_fits(g);
+    const int window = another ? state_.next_window : g.windows[next];
+    const bool waits = possible && state_.layer.last_read(window) > state_.here;  // T30
+    if (waits != g.waits) state_.wake_group(g, now);
+    g.waits = waits;
+    if (!possible || waits) return false;
+    if (state_.layer.first_read(window) < state_.gone) throw std::logic_error("a window reads pixels that are gone");
+    if (another) {
+        take_strip(state_, g);
+        if (state_.next_window == state_.layer.plan().windows()) state_.wake_all(now);
+    }
+    g.remaining = g.end[next] - (next > 0 ? g.end[next - 1] : 0);
+    if (state_.streams_operand() && state_.layer.plan().spilled_in) {  // T18
+        const std::int64_t bits = std::int64_t{state_.layer.patch_words(window)} * state_.config.word;
+        state_.dram.take(bits);
+        state_.counters.dram_map_bits += bits;
+    }
     return true;
 }
 
-/// T30: whether all that the next window reads has come.
-bool Loader::image_here(Group& g, Cycle now) {
-    const auto next = static_cast<std::size_t>(g.loaded);
-    const int window = next < g.windows.size() ? g.windows[next] : state_.next_window;
-    const bool waits = window < state_.layer.plan().windows() && state_.layer.last_read(window) > state_.here;
-    if (waits != g.waits) state_.wake_group(g, now);
-    g.waits = waits;
-    return !waits;
+/// T20: whether a group may have another window.
+bool Loader::has_place(const Group& g) const {
+    return g.loaded <= g.oldest + state_.config.depth && g.loaded - g.retired < state_.ring_size();
 }
 
-/// T5, T29: gives a group that has loaded all of its windows another strip, or a part of another group's window.
-bool Loader::another(Group& g, Cycle now) {
-    const int next = g.loaded, windows = state_.layer.plan().windows();
-    if (state_.next_window < windows) {
-        const int held = g.oldest < next ? g.end.back() - g.begin[static_cast<std::size_t>(g.oldest)] : 0;
-        const int words = state_.streams_operand() ? 0 : state_.layer.patch_words(state_.next_window);
-        const bool last_round = windows - state_.next_window < state_.plan.groups;
-        if (last_round && next > g.oldest + 1) return false;
-        if (held + words > state_.config.slot_words || !neuron_map_has_room(state_)) return false;
-        take_strip(state_, g);
-        if (state_.next_window == windows) state_.wake_all(now);
-        return true;
+/// T19, T20: whether a group's next window may be loaded.
+bool Loader::window_fits(const Group& g) const {
+    const auto next = static_cast<std::size_t>(g.loaded);
+    const int held_from = g.begin[g.oldest < g.loaded ? static_cast<std::size_t>(g.oldest) : next];
+    return has_place(g) && g.end[next] - held_from <= state_.config.slot_words;
+}
+
+/// T5, T19, T20: whether a group that has loaded all of its windows may take the next strip.
+bool Loader::strip_fits(const Group& g) const {
+    const int left = state_.layer.plan().windows() - state_.next_window;
+    if (left == 0 || !has_place(g)) return false;
+    if (left < state_.plan.groups && g.loaded > g.oldest + 1) return false;
+    const int held = g.oldest < g.loaded ? g.end.back() - g.begin[static_cast<std::size_t>(g.oldest)] : 0;
+    const int words = state_.streams_operand() ? 0 : state_.layer.patch_words(state_.next_window);
+    return held + words <= state_.config.slot_words && neuron_map_has_room(state_);
+}
+
+/// T29: lets the groups help that have nothing left to do.
+bool Loader::help_groups(Cycle now) {
+    bool looked = false, progress = false;
+    for (Group& g : state_.groups) {
+        const bool done = g.oldest == g.loaded && g.loaded == static_cast<int>(g.windows.size());
+        if (!done || !has_place(g)) continue;
+        if (!looked) help_.look_around();
+        looked = true;
+        if (!help_.operate(g, now)) continue;
+        state_.wake_group(g, now);
+        attend(g, now);
+        progress = true;
     }
-    if (!help_.possible() || g.oldest < next) return false;
-    g.attention = state_.retired < state_.taken;  // there may be something to do in the next cycle
-    return help_.operate(g, now);
+    return progress;
 }
 
 /// Patch words that a group holds, from this cycle on.

@@ -28,7 +28,7 @@ bool Retire::retire(Group& g, Cycle now) {
     ++g.retired;
     ++state_.retired;
     g.attention = true;
-    if (state_.layer.plan().image_places > 0) find_first_open();
+    if (state_.layer.plan().image_places > 0) find_first_unretired();
     if (g.strips.front().first + g.strips.front().count > g.retired) return true;
     g.strips.pop_front();
     if (state_.plan.shared())  // what waits for its place in the neuron map may have it now
@@ -36,11 +36,12 @@ bool Retire::retire(Group& g, Cycle now) {
     return true;
 }
 
-void Retire::find_first_open() {
-    state_.first_open = state_.next_window;
+/// T30. A group's windows are not in order where it helps.
+void Retire::find_first_unretired() {
+    state_.first_unretired = state_.next_window;
     for (const Group& g : state_.groups)
-        if (g.retired < static_cast<int>(g.windows.size()))
-            state_.first_open = std::min(state_.first_open, state_.stage_window(g, g.retired));
+        for (auto w = g.windows.begin() + g.retired; w != g.windows.end(); ++w)
+            state_.first_unretired = std::min(state_.first_unretired, *w);
 }
 
 }  // namespace o3bnn::accel

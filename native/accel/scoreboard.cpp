@@ -74,6 +74,7 @@ void Scoreboard::open(Group& g, int window) {
         slot.bits += left;
     }
     slot.open = slot.busy = slot.bits;
+    g.settled |= slot.open == 0;
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe)
         for (int c = 0; c < pe->channels; ++c) refresh(*pe, g, window, c, 0);
 }

@@ -111,7 +111,7 @@ struct Pe {
 struct Slot {
     Strip* strip = nullptr;
     int row = 0, column = 0, open = 0, busy = 0;
-    int bits = 0;  ///< that the group writes of it
+    int bits = 0;  ///< that the group writes of it, less those that it has given away
     const std::uint8_t* status = nullptr;  ///< in the strip, of its first neuron
     std::size_t row_step = 0;              ///< from there to the next row
     std::vector<std::uint8_t> settled, vacated;  ///< [lane][slot]
@@ -163,7 +163,8 @@ struct State {
     std::size_t limbs = 0;                           ///< words that hold a bit a channel slot
     int next_window = 0;                             ///< first window that no group has taken
     std::int64_t here = std::numeric_limits<std::int64_t>::max();  ///< T30: elements of the operand that have come
-    int first_open = 0;                              ///< T30: first window that is not retired
+    std::int64_t gone = 0;                           ///< T30: elements of the operand whose places others have taken
+    int first_unretired = 0;                         ///< T30: first window that is not retired
     int taken = 0, retired = 0;                      ///< windows, one that a group helps with once more
     Scratch scratch{};
     std::vector<std::vector<std::uint8_t>> codes{};  ///< [border][lane * slot] status before the first cycle (T4)

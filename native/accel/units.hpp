@@ -16,7 +16,7 @@ class Retire {
 
   private:
     bool retire(Group& g, Cycle now);
-    void find_first_open();
+    void find_first_unretired();
 
     State& state_;
 };
@@ -94,6 +94,8 @@ class Help {
         const bool divisible = state_.plan.strip == 1 || !state_.layer.plan().overlaps();
         return state_.config.help && state_.plan.groups > 1 && divisible;
     }
+    /// Sees what all groups have to give.
+    void look_around();
     /// Gives a group a part of another one's window; false where there is none to be had.
     bool operate(Group& helper, Cycle now);
 
@@ -110,8 +112,7 @@ class Help {
 
     State& state_;
     Scoreboard& scoreboard_;
-    std::vector<Offer> offers_{};  ///< [group] in cycle `looked_`
-    Cycle looked_ = -1;
+    std::vector<Offer> offers_{};  ///< [group]
 };
 
 /// Reads the image from DRAM into the map memory, as far as it has a place there (T30).
@@ -141,8 +142,10 @@ class Loader {
 
   private:
     bool begin(Group& g, Cycle now);
-    bool image_here(Group& g, Cycle now);
-    bool another(Group& g, Cycle now);
+    bool has_place(const Group& g) const;
+    bool window_fits(const Group& g) const;
+    bool strip_fits(const Group& g) const;
+    bool help_groups(Cycle now);
     bool attend(Group& g, Cycle now);
     bool finish_loaded(Group& g, Cycle now);
     void write_words(Cycle now);

@@ -82,6 +82,7 @@ def test_yaml_there_and_back(tmp_path):
         ("preset: zc706\npess: 3", "unknown field 'pess'"),
         ("name: a\npes: 8\n\npes: 9", "'pes' is given twice, in lines 2 and 4: keep one of them"),
         ('preset: tiny\n"preset": tiny', "'preset' is given twice, in lines 1 and 2"),
+        ("{1: a, 0x1: b}", "1 is given twice, in lines 1 and 1"),
         ("!!python/object:os.system {}", "not YAML: could not determine a constructor"),
     ],
 )

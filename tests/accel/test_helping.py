@@ -53,6 +53,17 @@ def test_t29_the_group_with_the_most_to_give_is_helped():
     assert len(run.events(DISPATCH, window=4, pe=2)) == 8, "the second one gives all eight"
 
 
+@pytest.mark.parametrize("windows", range(5, 14))
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_t29_single_pairs_are_given_whole_or_not_at_all(windows, depth):
+    """PEs of one channel have nothing to give of the window that they work on."""
+    network = conv((1, windows, 16), 1, threshold=12)
+    pixels = np.random.default_rng(windows).integers(0, 256, network.input.shape, dtype=np.uint8)
+    run = Run(network, machine(pes=4, depth=depth), pixels, choice=GROUPS)
+    assert [len(run.events(DISPATCH, window=window)) for window in range(windows)] == [1] * windows
+    assert len(run.events(RETIRE)) == len(run.events(LOAD))
+
+
 @pytest.mark.parametrize("kind", ["dense", "inorder"])
 def test_t29_lockstep_machines_help_too(kind):
     network = conv((1, 3, 16), 8, threshold=16)
@@ -107,6 +118,16 @@ def test_t30_a_window_waits_for_all_that_it_reads():
     network = conv((4, 3, 8), 1, kernel=3, threshold=20)
     run = Run(network, machine(dram_bytes=2, image_in_dram=True))
     assert run.cycles(LOAD) == [8 + 10 + 1, 11 + 10 + 1], "the last pixels of three and of four rows"
+
+
+@pytest.mark.parametrize("rows", [3, 4, 6])
+def test_t30_pixels_stay_while_a_window_reads_them(rows):
+    """With padding, the windows of two rows read the same first row; the simulator checks that it is still there."""
+    network = conv((6, 5, 8), 3, kernel=3, padding=1, threshold=20)
+    run = Run(network, machine(pes=4, dram_bytes=2, image_in_dram=True, map_bytes=(12, 5 * rows)), choice=GROUPS)
+    assert run[0].traffic["dram_map_bits"] == 6 * 5 * 8
+    waited = run.cycles(LOAD, window=4 * 5)[0] > run.cycles(RETIRE, window=0)[0] + 10
+    assert waited or rows == 6, "a place for the fifth row becomes free when a window retires"
 
 
 def test_t30_without_place_for_a_window_the_image_is_read_as_windows_need_it():

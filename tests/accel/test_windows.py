@@ -32,6 +32,8 @@ def test_t18_patches_share_columns_and_leave_padding_out():
     streamed = conv((1, 1, 64), 1, threshold=60)
     run = Run(streamed, machine(weight_words=8, slot_words=1))
     assert run[0].traffic["map_reads"] == 0
+    run = Run(streamed, machine(weight_words=8, slot_words=1, image_in_dram=True, map_bytes=(1, 1)))
+    assert run[0].traffic["dram_map_bits"] == 64, "of a spilled map they count"
 
 
 def test_t19_a_window_waits_for_its_place():

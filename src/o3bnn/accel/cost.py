@@ -128,7 +128,11 @@ def _cycles(
     neurons = work.strip_neurons(length, _twice(config) if rows else 1.0)
     strip_words = neurons * _position_words(work, config, choice, slots, fullest)
     busy = strip_words * _rounds(work, config, choice, strips, side_by_side)
-    each = max(busy, patches / config.loader_words) + start + _fetch(work, config, choice, slots, room.bank)
+    each = (
+        max(busy, patches / config.loader_words, _image(work, config, room))
+        + start
+        + _fetch(work, config, choice, slots, room.bank)
+    )
     cycles = choice.passes * each
     return cycles + _kept_waiting(work, config, choice, room, slots, cycles)
 
@@ -163,9 +167,16 @@ def _strips_at_once(work: StageWork, strip: int, rows: int) -> int:
     return max(1, window_rows * work.out_columns // strip)
 
 
+def _image(work: StageWork, config: AcceleratorConfig, room: Room) -> float:
+    """Cycles that the image takes to come from DRAM, at half of the bandwidth (T30)."""
+    g = work.geometry
+    bits = work.images * g.in_height * g.in_width * g.in_channels * work.planes
+    return bits / (4 * config.dram_bytes) if room.image_rows else 0.0
+
+
 def _strips_of_rows(work: StageWork, strip: int, image_rows: int) -> int:
     """Strips in work that read no more than so many rows of the image; any number where 0."""
-    if image_rows == 0:
+    if image_rows in (0, work.images * work.geometry.in_height):
         return work.windows
     step = work.pool_stride[0] * work.geometry.stride[0]
     return max(1, ((image_rows - work.image_rows) // step + 1) * work.out_columns // strip)

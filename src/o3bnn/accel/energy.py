@@ -62,19 +62,20 @@ def load_table(path: str | Path | None = None) -> EnergyTable:
     Raises:
         ConfigError: no such file, no YAML, or an entry that is given twice, incomplete or out of order.
     """
+    name = "energy.yaml of o3bnn" if path is None else str(path)
     try:
         text = (files("o3bnn.accel") / "energy.yaml").read_text() if path is None else Path(path).read_text()
         return EnergyTable.model_validate(unique_yaml.load(text))
     except OSError as error:
-        raise ConfigError(f"cannot read the energy table {str(path)!r}: {os_error_text(error)}") from None
+        raise ConfigError(f"cannot read the energy table {name!r}: {os_error_text(error)}") from None
     except ConfigError as error:
-        raise ConfigError(f"the energy table {str(path)!r}: {error}") from None
+        raise ConfigError(f"the energy table {name!r}: {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the energy table {str(path)!r} is not YAML: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"the energy table {name!r} is not YAML: {str(error).splitlines()[0]}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the table"
-        raise ConfigError(f"the energy table {str(path)!r}: {place}: {first['msg']}") from None
+        raise ConfigError(f"the energy table {name!r}: {place}: {first['msg']}") from None
 
 
 @dataclass(frozen=True)

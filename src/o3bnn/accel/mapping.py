@@ -57,8 +57,8 @@ class StageMapping:
     image_places: int = 0
 
     @property
-    def lanes(self) -> int:
-        return self.passes[0].lanes
+    def channels_a_slot(self) -> float:
+        return self.work.channels / sum(p.slots for p in self.passes)
 
     @property
     def bank_words(self) -> int:
@@ -133,10 +133,10 @@ def map_network(
 def _choose_residents(stages: Sequence[StageMapping], allowed: Sequence[bool], budget: int) -> list[bool]:
     """Stages that keep their weights on chip, no more than `budget` words of a bank.
 
-    First those whose bank words spare DRAM most: a word of every bank holds a word of as many channels as it has lanes.
+    First those whose bank words spare DRAM most: a word of every bank holds one of each of (channels / slots) channels.
     """
     keep = [False] * len(stages)
-    for index in sorted(range(len(stages)), key=lambda i: -stages[i].lanes):
+    for index in sorted(range(len(stages)), key=lambda i: (-stages[i].channels_a_slot, stages[i].bank_words)):
         if allowed[index] and stages[index].bank_words <= budget:
             keep[index] = True
             budget -= stages[index].bank_words

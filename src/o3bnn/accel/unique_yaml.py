@@ -1,5 +1,6 @@
 """YAML in which no mapping has a key twice: of two, YAML's own loaders keep the last, silently."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import yaml
@@ -22,14 +23,25 @@ def load(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._checked: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Check the keys once, before those of merged mappings are put among them."""
+        if id(node) not in self._checked:
+            self._checked.add(id(node))
+            self._check(node)
+        super().flatten_mapping(node)
+
+    def _check(self, node: yaml.MappingNode) -> None:
+        lines: dict[Any, int] = {}
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
+            if key.tag == "tag:yaml.org,2002:merge":
                 continue
-            line = key.start_mark.line + 1
-            if key.value in lines:
-                first = lines[key.value]
-                raise ConfigError(f"{key.value!r} is given twice, in lines {first} and {line}: keep one of them")
-            lines[key.value] = line
-        return super().construct_mapping(node, deep)
+            name, line = self.construct_object(key, deep=True), key.start_mark.line + 1
+            if not isinstance(name, Hashable):
+                continue  # the loader refuses it
+            if name in lines:
+                raise ConfigError(f"{name!r} is given twice, in lines {lines[name]} and {line}: keep one of them")
+            lines[name] = line
