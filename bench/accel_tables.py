@@ -82,7 +82,7 @@ def losses() -> str:
         shares = [percent(o3[f"share_{name}"]) for name in ("useful", *STALLS)]
         waiting = float(o3["share_useful"]) + float(o3["share_weights"])
         rows.append([f"`{network}`", *shares, largest(network), percent(str(float(o3["of_ceiling"]) / waiting))])
-    heads = ("network", "useful", *(f"`{name}`" for name in STALLS), "largest", "share of the ceiling without them")
+    heads = ("network", "useful", *(f"`{name}`" for name in STALLS), "largest", "of the ceiling with `weights` alone")
     return markdown(heads, rows)
 
 

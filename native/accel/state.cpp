@@ -143,9 +143,9 @@ void book(State& state, Pe& pe, Cycle now, Cycle elapsed) {
 }
 
 std::string describe(const State& state) {
-    std::string text = "stage " + std::to_string(state.stage) + ", pass " + std::to_string(state.pass) + ": next window " +
-                       std::to_string(state.next_window) + ", windows taken " + std::to_string(state.taken) +
-                       ", retired " + std::to_string(state.retired) + "\n";
+    std::string text = "stage " + std::to_string(state.stage) + ", pass " + std::to_string(state.pass) +
+                       ": next window " + std::to_string(state.next_window) + ", windows taken " +
+                       std::to_string(state.taken) + ", retired " + std::to_string(state.retired) + "\n";
     if (state.layer.plan().image_places > 0)
         text += "image: " + std::to_string(state.here) + " of " + std::to_string(state.layer.elements()) +
                 " elements here, first window not retired " + std::to_string(state.first_unretired) + "\n";
@@ -153,7 +153,8 @@ std::string describe(const State& state) {
         text += "loader and scoreboard of group " + std::to_string(g.index) + ": windows " +
                 std::to_string(g.windows.size()) + ", retired " + std::to_string(g.retired) + ", oldest " +
                 std::to_string(g.oldest) + ", loaded " + std::to_string(g.loaded) + ", words to load " +
-                std::to_string(g.remaining) + (g.waits ? ", waits for the image" : "") + ", step (" + std::to_string(g.step.window) + ", " +
+                std::to_string(g.remaining) + (g.waits ? ", waits for the image" : "") + ", step (" +
+                std::to_string(g.step.window) + ", " +
                 std::to_string(g.step.position) + ", " + std::to_string(g.step.slot) + ") running " +
                 std::to_string(g.step.running) + "\n";
     }
