@@ -63,7 +63,7 @@ bool Loader::finish_loaded(Group& g, Cycle now) {
             if (g.remaining > 0) ++loading_;
         }
         if (g.remaining > 0) return progress;
-        scoreboard_.open(g, g.loaded);
+        scoreboard_.open(g, g.loaded, now);
         if (state_.trace.on(now))
             state_.trace.add({now, Event::load, state_.stage, g.index, state_.stage_window(g, g.loaded), 0, -1,
                               g.end[static_cast<std::size_t>(g.loaded)], -1});

@@ -47,7 +47,7 @@ void Scoreboard::for_each_window(const Place& place, Visit visit) const {
     }
 }
 
-void Scoreboard::open(Group& g, int window) {
+void Scoreboard::open(Group& g, int window, Cycle now) {
     Slot& slot = g.ring[state_.ring(window)];
     const int of_stage = state_.stage_window(g, window);
     slot.strip = &*std::find_if(g.strips.begin(), g.strips.end(),
@@ -75,8 +75,10 @@ void Scoreboard::open(Group& g, int window) {
     }
     slot.open = slot.busy = slot.bits;
     g.settled |= slot.open == 0;
-    for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe)
-        for (int c = 0; c < pe->channels; ++c) refresh(*pe, g, window, c, 0);
+    for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe) {
+        if (state_.layer.plan().overlaps()) catch_up(state_, *pe, now + 1);  // what is known may squash what it issues
+        for (int c = 0; c < pe->channels; ++c) refresh(*pe, g, window, c, now);
+    }
 }
 
 void Scoreboard::moved(Pe& pe, const Neuron& n, Status status) {
@@ -185,7 +187,8 @@ void Scoreboard::vacate(Pe& pe, Group& g, int window, int slot) {
 /// T14: neurons of a settled pair leave, unless another window that is not settled reads them.
 void Scoreboard::squash_pair(Pe& pe, Group& g, int window, int slot, Cycle now) {
     const auto needs = [&](int w) {
-        return w >= g.loaded || (w >= g.retired && state_.settled(g, pe, w, slot) == kOpen);
+        const bool here = w < g.loaded || w == window;  // it may be opening just now
+        return !here || (w >= g.retired && state_.settled(g, pe, w, slot) == kOpen);
     };
     for (Neuron& n : pe.pool) {
         if (!n.active || n.dead || n.place.slot != slot || !covers(g.ring[state_.ring(window)], n.place)) continue;

@@ -10,7 +10,7 @@ class Scoreboard {
     explicit Scoreboard(State& state) : state_(state) {}
 
     /// A window is loaded: its pairs become work.
-    void open(Group& g, int window);
+    void open(Group& g, int window, Cycle now);
     /// A neuron went into a station, or left it for the popcount pipeline.
     void moved(Pe& pe, const Neuron& n, Status status);
     /// A neuron's bit is known.

@@ -129,3 +129,14 @@ def test_the_same_inputs_take_the_same_cycles():
     first = one.run(batch).to_dict()
     assert first == one.run(batch).to_dict() == other.run(batch).to_dict()
     assert first["cycles"] == Simulator(network, config, images=2).run(batch, TraceWindow(0, 1 << 40)).cycles
+
+
+def test_a_pair_that_is_settled_as_its_window_is_loaded_squashes_its_neurons():
+    """A neuron that was kept for a window to come, which turns out not to need it; found by the test above."""
+    conv = strategies.ConvSpec(65, (3, 3), (1, 1), (0, 1), "minus_one", ((3, 3), (2, 2)), False, 1, True)
+    spec = strategies.Spec(image=(8, 3, 33), encoding="bits", convs=(conv,), dense=(31, 65), classes=6, seed=80076)
+    config = machines.machine(
+        word=1, stations=3, latency=2, depth=6, policy="round_robin", loader_words=64, slot_words=495,
+        weight_words=594, map_bytes=(64, 1 << 20), dram_bytes=4, dram_latency=0, help=False,
+    )  # fmt: skip
+    check_identities(Simulator(strategies.build(spec), config).run(strategies.images(spec, 1)[0]))
