@@ -2,20 +2,17 @@
 
 namespace o3bnn::accel {
 
-bool Decide::operate(Pe& pe, Cycle now) {
-    bool progress = false;
-    while (pe.pipe.due() <= now) {
-        Neuron& n = pe.pool[static_cast<std::size_t>(pe.pipe.front().neuron)];
+void Decide::take(Pe& pe, Cycle now) {
+    do {
+        Neuron& n = *pe.pipe.front().neuron;
         pe.pipe.pop();
-        progress = true;
         retire_neuron(pe, n);
         if (n.dead) continue;
         if (n.in_station) release(state_, pe, n);
         state_.record(now, Event::decide, pe, n, n.value.bit);
         account(pe, n);
         scoreboard_.known(pe, n.place, n.value.bit, now);
-    }
-    return progress;
+    } while (pe.pipe.due() <= now);
 }
 
 void Decide::account(const Pe& pe, const Neuron& n) {

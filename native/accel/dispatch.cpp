@@ -17,12 +17,7 @@ void visit_set(const Word* bits, std::size_t limbs, Visit visit) {
 
 }  // namespace
 
-Turn Dispatch::operate(Pe& pe, Cycle now) {
-    if (now < pe.bounds_until) {
-        state_.busy_until = std::max(state_.busy_until, pe.bounds_until);
-        return Turn::blocked;
-    }
-    if (static_cast<int>(pe.stations.size()) >= state_.config.stations) return Turn::nothing;
+Turn Dispatch::dispatch(Pe& pe, Cycle now) {
     const Turn turn = dispatch_from(pe, &Pe::available, false, now);
     if (turn == Turn::dispatched || !state_.config.speculate || pe.issued) return turn;
     return std::max(turn, dispatch_from(pe, &Pe::pending, true, now));
@@ -62,8 +57,7 @@ bool Dispatch::start_next(Pe& pe, Group& g, int window, int slot, bool speculati
 /// Returns whether the neuron took a station.
 bool Dispatch::start(Pe& pe, const Place& place, int position, bool speculative, Cycle now) {
     const StagePlan& plan = state_.layer.plan();
-    const int index = pe.idle.back();
-    Neuron& n = pe.pool[at(index)];
+    Neuron& n = *pe.idle.back();
     pe.idle.pop_back();
     n.place = place;
     n.active = true;
@@ -82,10 +76,10 @@ bool Dispatch::start(Pe& pe, const Place& place, int position, bool speculative,
         pe.bounds_until = now + (n.value.words + state_.config.bounds_words - 1) / state_.config.bounds_words;
     n.in_station = n.value.decided_at > 0;
     if (n.in_station) {
-        pe.stations.push_back(index);
+        pe.stations.push_back(&n);
         scoreboard_.moved(pe, n, kInStation);
     } else {
-        pe.pipe.push({now + state_.config.latency, index});
+        pe.pipe.push({now + state_.config.latency, &n});
         n.queued = true;
         scoreboard_.moved(pe, n, kInPipe);
     }

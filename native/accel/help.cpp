@@ -14,15 +14,21 @@ bool has(const Word* bits, int slot) { return (bits[slot / 64] >> (slot % 64) & 
 void Help::look_around() {
     offers_.resize(state_.groups.size());
     for (Group& g : state_.groups) look(g);
+    choose();
 }
 
 bool Help::operate(Group& helper, Cycle now) {
-    const Offer best = *std::max_element(offers_.begin(), offers_.end(),
-                                         [](const Offer& one, const Offer& other) { return one.pairs < other.pairs; });
-    if (best.pairs == 0) return false;
-    move(*best.giver, best.window, helper, now);
-    look(*best.giver);
+    if (best_.pairs == 0) return false;
+    move(*best_.giver, best_.window, helper, now);
+    look(*best_.giver);
+    choose();
     return true;
+}
+
+/// Finds the largest offer, of several the first group's.
+void Help::choose() {
+    best_ = *std::max_element(offers_.begin(), offers_.end(),
+                              [](const Offer& one, const Offer& other) { return one.pairs < other.pairs; });
 }
 
 /// Sees what a group has to give.

@@ -12,7 +12,8 @@ bool ImageReader::operate(Cycle now) {
     while (!under_way_.empty() && under_way_.front().time <= now) {
         state_.here += under_way_.front().elements;
         under_way_.pop_front();
-        for (Group& g : state_.groups) g.attention |= g.waits;
+        for (const Group& g : state_.groups)
+            if (g.waits) state_.call_loader(g);
     }
     request(now);
     return transfers;

@@ -7,12 +7,19 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 }  // namespace
 
+Issue::Issue(State& state, Scoreboard& scoreboard)
+    : state_(state),
+      scoreboard_(scoreboard),
+      stations_(at(state.config.stations)),
+      single_use_(state.single_use()),
+      can_seclude_(!state.config.lockstep && !state.layer.plan().overlaps() && state.trace.limit == 0) {}
+
 // Inlined by force is what runs once a word, in two places each: it saves a tenth of all instructions.
 
 bool Issue::operate(Pe& pe, Cycle now) {
     Selection found = select(pe, now);
     pe.issued = found.neuron != nullptr;
-    pe.running = -1;
+    pe.running = nullptr;
     state_.counters.station_cycles += static_cast<std::int64_t>(pe.stations.size());
     sleep_until_ = found.retry;
     if (found.neuron == nullptr) {
@@ -27,21 +34,20 @@ bool Issue::operate(Pe& pe, Cycle now) {
 /// The station to issue from.
 [[gnu::always_inline]] inline Issue::Selection Issue::select(Pe& pe, Cycle now) const {
     Selection found;
-    Neuron *after = nullptr, *waiting = nullptr, *const pool = pe.pool.data();
+    Neuron *after = nullptr, *waiting = nullptr;
     const bool here = state_.weights_here, round_robin = state_.config.round_robin;
-    for (const int s : pe.stations) {
-        Neuron& n = pool[s];
-        if (!here && !arrived(pe, n, n.issued)) {
+    for (Neuron* const n : pe.stations) {
+        if (!here && !arrived(pe, *n, n->issued)) {
             found.starved = true;
-        } else if (n.speculative || n.ready_at > now) {
-            if (waiting == nullptr) waiting = &n;
-            if (!n.speculative) found.retry = std::min(found.retry, n.ready_at);
+        } else if (n->speculative || n->ready_at > now) {
+            if (waiting == nullptr) waiting = n;
+            if (!n->speculative) found.retry = std::min(found.retry, n->ready_at);
         } else if (!round_robin) {
-            found.neuron = &n;
+            found.neuron = n;
             return found;
         } else {
-            if (found.neuron == nullptr) found.neuron = &n;
-            if (after == nullptr && n.id > pe.last_issued) after = &n;
+            if (found.neuron == nullptr) found.neuron = n;
+            if (after == nullptr && n->id > pe.last_issued) after = n;
         }
     }
     if (after != nullptr) found.neuron = after;
@@ -55,14 +61,14 @@ bool Issue::arrived(const Pe& pe, const Neuron& n, int word) const {
 }
 
 [[gnu::always_inline]] inline void Issue::execute(Pe& pe, Neuron& n, Cycle now) {
-    n.times[at(n.issued % kIssueRing)] = static_cast<std::uint32_t>(now);
+    n.times[at(n.issued) % kIssueRing] = static_cast<std::uint32_t>(now);
     ++n.issued;
     n.update_ready(now, state_.config.latency);
     pe.last_issued = n.id;
-    if (state_.single_use()) state_.weights.issued(state_.pass, pe.index, pe.lane, n.place.slot);
+    if (single_use_) state_.weights.issued(state_.pass, pe.index, pe.lane, n.place.slot);
     state_.record(now, Event::issue, pe, n, n.issued - 1);
     if (n.issued == n.value.decided_at) {
-        pe.pipe.push({now + state_.config.latency, static_cast<int>(&n - pe.pool.data())});
+        pe.pipe.push({now + state_.config.latency, &n});
         n.queued = true;
     }
     if (n.issued == n.value.words) {
@@ -70,7 +76,7 @@ bool Issue::arrived(const Pe& pe, const Neuron& n, int word) const {
         scoreboard_.moved(pe, n, kInPipe);
         return;
     }
-    pe.running = static_cast<int>(&n - pe.pool.data());
+    pe.running = &n;
 }
 
 /// Why a PE issues nothing: the first that applies in the table of docs/timing.md.
@@ -100,12 +106,13 @@ Stall Issue::reason(Pe& pe, bool starved) {
 /// dispatch in cycle `now`.
 Cycle Issue::run_ahead(Pe& pe, Cycle now, Turn turn) {
     pe.since = now + 1;
-    for (; secluded(pe); turn = Turn::nothing) {
+    while (secluded(pe)) {
+        turn = Turn::nothing;
         const Selection found = select(pe, pe.since);
         const Cycle due = std::min(found.retry, pe.pipe.due());
         sleep_until_ = found.retry;
         if (found.neuron == nullptr) {
-            pe.running = -1;
+            pe.running = nullptr;
             pe.issued = false;
             pe.stall = kDecision;
             if (due == kNever) break;
@@ -124,9 +131,7 @@ Cycle Issue::run_ahead(Pe& pe, Cycle now, Turn turn) {
 /// Whether nothing outside of a PE matters to its next cycle: no decision is due, its stations are full, so that it
 /// dispatches nothing, and their weights are here. As long as no neuron issues its last word, nothing shows outside.
 [[gnu::always_inline]] inline bool Issue::secluded(const Pe& pe) const {
-    return state_.weights_here && static_cast<int>(pe.stations.size()) == state_.config.stations &&
-           pe.pipe.due() > pe.since && !state_.config.lockstep &&
-           !state_.layer.plan().overlaps() && state_.trace.limit == 0;
+    return state_.weights_here && can_seclude_ && pe.stations.size() == stations_ && pe.pipe.due() > pe.since;
 }
 
 /// First cycle not simulated yet in which anything but the next word of the running neuron, or the same stall, can
@@ -135,14 +140,14 @@ Cycle Issue::next_event(const Pe& pe, Turn turn) const {
     const Cycle next = pe.since;
     if (state_.trace.limit > 0 || turn != Turn::nothing) return next;
     Cycle event = std::min(sleep_until_, pe.pipe.due());
-    if (pe.running >= 0) event = std::min(event, next + run_length(pe, pe.pool[at(pe.running)]));
+    if (pe.running != nullptr) event = std::min(event, next + run_length(pe, *pe.running));
     else if (pe.issued) return next;
     return std::max(event, next);
 }
 
 /// Cycles for which a neuron that has just issued goes on issuing, whatever else is in the PE's stations.
 [[gnu::always_inline]] inline int Issue::run_length(const Pe& pe, const Neuron& n) const {
-    const int last = std::min({n.value.back_to_back, n.value.decided_at - 1, n.value.words - 1});
+    const int last = std::min(n.value.back_to_back, n.value.decided_at - 1);
     if (last <= n.issued || n.speculative || (state_.config.round_robin && pe.stations.size() > 1)) return 0;
     const bool here =
         state_.weights_here ||

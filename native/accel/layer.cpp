@@ -195,22 +195,29 @@ POPCNT_CLONES void Layer::evaluate(const Patch& patch, int position, int channel
     std::int64_t* const scores = scratch.scores.data();
     std::uint8_t* const waits = result.waits.data();
     const int* const index = b.index.data();
-    const int hidden = config_.latency - 1;
+    const int words = result.words, hidden = config_.latency - 1;
+    int i = 0, shift = plan_.planes - 1;
+    const auto next = [&] {
+        const int k = index[i] * limbs;
+        const std::int64_t found = std::int64_t{matches(x + k, w + k, exists + k, limbs)} << shift;
+        if (++i == count) i = 0, --shift, x += plane_size;
+        return found;
+    };
     std::int64_t score = scores[0] = 0;
     int q = 0, known = 0, back_to_back = open;
-    bool decided = prune && bounds.decide(0, 0);
-    for (int shift = plan_.planes - 1; shift >= 0 && !decided; --shift, x += plane_size) {
-        for (int i = 0; i < count && !decided; ++i) {
-            const int k = index[i] * limbs;
-            const std::int64_t found = std::int64_t{matches(x + k, w + k, exists + k, limbs)} << shift;
-            if (q >= open) {
-                while (known < q && bounds.may_decide(scores[known], known, q)) ++known;
-                waits[q] = static_cast<std::uint8_t>(std::min(q - known, 255));
-                back_to_back += back_to_back == q && (known == 0 || q - known >= hidden);
-            }
-            scores[++q] = score += found;
-            decided = q >= open && prune && bounds.decide(score, q);
+    if (limbs == 1 && plan_.planes == 1)  // the same, for most stages
+        for (; q < open; i = q) {
+            const int k = index[q];
+            scores[++q] = score += std::popcount(~(x[k] ^ w[k]) & exists[k]);
         }
+    while (q < open) scores[++q] = score += next();
+    bool decided = prune && bounds.decide(score, q);
+    while (!decided && q < words) {
+        while (known < q && bounds.may_decide(scores[known], known, q)) ++known;
+        waits[q] = static_cast<std::uint8_t>(std::min(q - known, 255));
+        back_to_back += back_to_back == q && (known == 0 || q - known >= hidden);
+        scores[++q] = score += next();
+        decided = bounds.decide(score, q);
     }
     result.decided_at = q;
     result.back_to_back = back_to_back;

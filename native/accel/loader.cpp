@@ -6,8 +6,8 @@ namespace o3bnn::accel {
 
 bool Loader::operate(Cycle now) {
     bool progress = false;
-    for (Group& g : state_.groups)
-        if (g.attention) progress |= attend(g, now);
+    for (std::size_t group = 0; group < state_.groups.size(); ++group)
+        if (state_.attention[group]) progress |= attend(state_.groups[group], now);
     if (state_.next_window == state_.layer.plan().windows() && help_.possible()) progress |= help_groups(now);
     if (loading_ > 0) {
         write_words(now);
@@ -45,7 +45,7 @@ void Loader::write_words(Cycle now) {
 
 /// Looks at a group in which something has changed; `attention` stays up only for what changes later.
 bool Loader::attend(Group& g, Cycle now) {
-    g.attention = false;
+    state_.attention[static_cast<std::size_t>(g.index)] = 0;
     bool progress = advance_oldest(state_, g);
     progress |= finish_loaded(g, now);
     count_occupancy(g, now);

@@ -97,9 +97,10 @@ void Machine::run_pass(State& state, Cycle& now) const {
         state.dram.refill();
         bool progress = !state.dram.available() || now < state.busy_until;  // a transfer or a PE's work is under way
         progress |= retire.operate(now);
-        for (Pe& pe : state.pes) {
-            Cycle& wake = state.wake[at(pe.index)];
+        for (std::size_t p = 0; p < state.pes.size(); ++p) {
+            Cycle& wake = state.wake[p];
             if (now < wake) continue;
+            Pe& pe = state.pes[p];
             if (now < pe.since) {  // it has run ahead of what woke it
                 wake = pe.since;
                 continue;
@@ -110,7 +111,7 @@ void Machine::run_pass(State& state, Cycle& now) const {
             const Turn turn = config_.lockstep ? Turn::nothing : dispatch.operate(pe, now);
             progress |= turn == Turn::dispatched;
             wake = issue.run_ahead(pe, now, turn);
-            state.busy_until = std::max(state.busy_until, pe.running >= 0 ? wake : pe.since);
+            state.busy_until = std::max(state.busy_until, pe.running != nullptr ? wake : pe.since);
         }
         if (config_.lockstep)
             for (Group& g : state.groups) progress |= dispatch.operate(g, now);

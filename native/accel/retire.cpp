@@ -4,10 +4,11 @@ namespace o3bnn::accel {
 
 bool Retire::operate(Cycle now) {
     bool progress = false;
-    for (Group& g : state_.groups) {
-        if (!g.settled) continue;
-        g.settled = retire(g, now);
-        progress |= g.settled;
+    for (std::size_t group = 0; group < state_.groups.size(); ++group) {
+        std::uint8_t& settled = state_.settled_windows[group];
+        if (!settled) continue;
+        settled = retire(state_.groups[group], now);
+        progress |= settled != 0;
     }
     return progress;
 }
@@ -27,12 +28,12 @@ bool Retire::retire(Group& g, Cycle now) {
         state_.trace.add({now, Event::retire, state_.stage, g.index, state_.stage_window(g, g.retired), 0, -1, 0, -1});
     ++g.retired;
     ++state_.retired;
-    g.attention = true;
+    state_.call_loader(g);
     if (state_.layer.plan().image_places > 0) find_first_unretired();
     if (g.strips.front().first + g.strips.front().count > g.retired) return true;
     g.strips.pop_front();
     if (state_.plan.shared())  // what waits for its place in the neuron map may have it now
-        for (Group& other : state_.groups) other.attention = true;
+        for (const Group& other : state_.groups) state_.call_loader(other);
     return true;
 }
 

@@ -14,8 +14,7 @@ void set_bit(Word* bits, int index, bool value) {
 }  // namespace
 
 void release(State& state, Pe& pe, Neuron& n) {
-    const int index = static_cast<int>(&n - pe.pool.data());
-    pe.stations.erase(std::find(pe.stations.begin(), pe.stations.end(), index));
+    pe.stations.erase(std::find(pe.stations.begin(), pe.stations.end(), &n));
     n.in_station = false;
     if (state.config.lockstep) ++state.group(pe).step.released;
 }
@@ -74,7 +73,7 @@ void Scoreboard::open(Group& g, int window, Cycle now) {
         slot.bits += left;
     }
     slot.open = slot.busy = slot.bits;
-    g.settled |= slot.open == 0;
+    if (slot.open == 0) state_.settled_windows[at(g.index)] = 1;
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe) {
         if (state_.layer.plan().overlaps()) catch_up(state_, *pe, now + 1);  // what is known may squash what it issues
         for (int c = 0; c < pe->channels; ++c) refresh(*pe, g, window, c, now);
@@ -107,6 +106,10 @@ void Scoreboard::refresh_windows(Pe& pe, const Place& place, Cycle now) {
     });
 }
 
+/// Counts of a window's neurons, all in one word: those in a station (8 bits), in the pipe (8), unvisited (24), fired
+/// (24); the silent ones are the rest. A PE never has 256 neurons in flight, nor a window 2^24.
+constexpr std::array<Word, 5> kCounts{Word{1} << 16, 1, 1 << 8, 0, Word{1} << 40};
+
 /// Brings a pair's books in line with the status of its neurons.
 void Scoreboard::refresh(Pe& pe, Group& g, int window, int slot, Cycle now) {
     const StagePlan& plan = state_.layer.plan();
@@ -121,19 +124,16 @@ void Scoreboard::refresh(Pe& pe, Group& g, int window, int slot, Cycle now) {
         return;
     }
     const Status decisive = plan.decisive[at(state_.plan.channels[pair])] ? kFired : kSilent;
-    int unvisited = 0, in_station = 0, in_pipe = 0, decided = 0;
+    Word counts = 0;
     const std::size_t step = state_.per_position();
     const std::uint8_t* row = ring.status + pair;
     for (int y = 0; y < plan.pool.rows; ++y, row += ring.row_step) {
         const std::uint8_t* status = row;
-        for (int x = 0; x < plan.pool.columns; ++x, status += step) {
-            unvisited += *status == kUnvisited;
-            in_station += *status == kInStation;
-            in_pipe += *status == kInPipe;
-            decided += *status == decisive;
-        }
+        for (int x = 0; x < plan.pool.columns; ++x, status += step) counts += kCounts[*status];
     }
-    const int in_flight = in_station + in_pipe;
+    const int in_station = static_cast<int>(counts & 0xFF), in_flight = in_station + static_cast<int>(counts >> 8 & 0xFF);
+    const int unvisited = static_cast<int>(counts >> 16 & 0xFFFFFF), fired = static_cast<int>(counts >> 40);
+    const int decided = decisive == kFired ? fired : plan.positions() - unvisited - in_flight - fired;
     const bool complete = unvisited + in_flight == 0;
     if ((decided > 0 && state_.config.prune) || complete) {
         settle(pe, g, window, slot, (decided > 0) == (decisive == kFired), in_flight > 0, now);
@@ -147,10 +147,8 @@ void Scoreboard::refresh(Pe& pe, Group& g, int window, int slot, Cycle now) {
 
 /// T13: the only neuron that a pair has in flight is no speculation any more.
 void Scoreboard::confirm(Pe& pe, const Slot& ring, int slot) const {
-    for (const int s : pe.stations) {
-        Neuron& n = pe.pool[at(s)];
-        if (n.speculative && n.place.slot == slot && covers(ring, n.place)) n.speculative = false;
-    }
+    for (Neuron* const n : pe.stations)
+        if (n->speculative && n->place.slot == slot && covers(ring, n->place)) n->speculative = false;
 }
 
 void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, bool in_flight, Cycle now) {
@@ -160,7 +158,7 @@ void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, bool i
     state_.out[at(state_.stage_window(g, window)) * at(plan.channels) + at(channel)] = bit ? 1 : 0;
     set_bit(state_.available(pe, window), slot, false);
     set_bit(state_.pending(pe, window), slot, false);
-    if (--g.ring[state_.ring(window)].open == 0) g.settled = true;
+    if (--g.ring[state_.ring(window)].open == 0) state_.settled_windows[at(g.index)] = 1;
     vacate(pe, g, window, slot);
     if (state_.single_use()) state_.weights.decided(state_.pass, pe.index, pe.lane, slot);
     if (in_flight) squash_pair(pe, g, window, slot, now);
@@ -171,7 +169,7 @@ void Scoreboard::give(Pe& pe, Group& g, int window, int slot) {
     state_.settled(g, pe, window, slot) = kElsewhere;
     set_bit(state_.available(pe, window), slot, false);
     --ring.bits;
-    if (--ring.open == 0) g.settled = true;
+    if (--ring.open == 0) state_.settled_windows[at(g.index)] = 1;
     vacate(pe, g, window, slot);
 }
 
@@ -181,7 +179,7 @@ void Scoreboard::vacate(Pe& pe, Group& g, int window, int slot) {
     if (vacated) return;
     vacated = 1;
     --pe.left[state_.ring(window)];
-    if (--ring.busy == 0) g.attention = true;
+    if (--ring.busy == 0) state_.call_loader(g);
 }
 
 /// T14: neurons of a settled pair leave, unless another window that is not settled reads them.

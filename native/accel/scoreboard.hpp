@@ -42,17 +42,17 @@ class Scoreboard {
 };
 
 /// T20: moves on to the first window that some PE has not vacated.
-inline bool advance_oldest(const State& state, Group& g) {
+inline bool advance_oldest(State& state, Group& g) {
     const int before = g.oldest;
     while (g.oldest < g.loaded && g.ring[state.ring(g.oldest)].busy == 0) ++g.oldest;
-    g.attention |= g.oldest > before;
+    if (g.oldest > before) state.call_loader(g);
     return g.oldest > before;
 }
 
 /// Gives a neuron's place in the pool back.
 inline void retire_neuron(Pe& pe, Neuron& n) {
     n.active = false;
-    pe.idle.push_back(static_cast<int>(&n - pe.pool.data()));
+    pe.idle.push_back(&n);
 }
 
 /// Takes a neuron out of its station.

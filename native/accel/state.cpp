@@ -72,7 +72,7 @@ void reset(const State& state, Pe& pe, int index, Cycle now) {
     pe.stations.clear();
     pe.pipe.clear(pe.pool.size());
     pe.idle.clear();
-    for (int i = static_cast<int>(pe.pool.size()) - 1; i >= 0; --i) pe.idle.push_back(i);
+    for (auto n = pe.pool.rbegin(); n != pe.pool.rend(); ++n) pe.idle.push_back(&*n);
     const std::size_t rings = state.ring_mask + 1;
     pe.available.assign(rings * state.limbs, 0);
     pe.pending.assign(rings * state.limbs, 0);
@@ -81,7 +81,7 @@ void reset(const State& state, Pe& pe, int index, Cycle now) {
     pe.since = now;
     pe.last_issued = -1;
     pe.issued = false;
-    pe.running = -1;
+    pe.running = nullptr;
     pe.stall = kUnmapped;
 }
 
@@ -116,6 +116,8 @@ void prepare(State& state, Cycle now) {
     state.limbs = at(state.plan.slots + 63) / 64;
     state.codes = initial_codes(state);
     state.groups.resize(at(state.plan.groups));
+    state.attention.assign(state.groups.size(), 1);
+    state.settled_windows.assign(state.groups.size(), 0);
     for (Group& g : state.groups) {
         g.index = static_cast<int>(&g - state.groups.data());
         g.ring.resize(state.ring_mask + 1);
@@ -130,10 +132,10 @@ void prepare(State& state, Cycle now) {
 
 void book(State& state, Pe& pe, Cycle now, Cycle elapsed) {
     state.counters.station_cycles += elapsed * static_cast<std::int64_t>(pe.stations.size());
-    if (pe.running < 0) {
+    if (pe.running == nullptr) {
         state.counters.stalls[pe.stall] += elapsed;
     } else {
-        Neuron& n = pe.pool[at(pe.running)];
+        Neuron& n = *pe.running;
         n.issued += static_cast<int>(elapsed);
         for (int back = 1; back <= std::min<Cycle>(elapsed, state.config.latency); ++back)
             n.times[at((n.issued - back) % kIssueRing)] = static_cast<std::uint32_t>(now - back);
@@ -161,11 +163,10 @@ std::string describe(const State& state) {
     for (const Pe& pe : state.pes) {
         text += "PE " + std::to_string(pe.index) + ": " + std::to_string(pe.stations.size()) + " stations busy, " +
                 std::to_string(pe.pipe.size()) + " decisions to come";
-        for (const int s : pe.stations) {
-            const Neuron& n = pe.pool[at(s)];
-            text += "; window " + std::to_string(n.place.window) + " position " + std::to_string(n.position) +
-                    " slot " + std::to_string(n.place.slot) + " issued " + std::to_string(n.issued) + " of " +
-                    std::to_string(n.value.words);
+        for (const Neuron* const n : pe.stations) {
+            text += "; window " + std::to_string(n->place.window) + " position " + std::to_string(n->position) +
+                    " slot " + std::to_string(n->place.slot) + " issued " + std::to_string(n->issued) + " of " +
+                    std::to_string(n->value.words);
         }
         text += "\n";
     }

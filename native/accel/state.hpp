@@ -65,7 +65,7 @@ struct alignas(64) Neuron {
 
 struct Outcome {
     Cycle time = 0;
-    int neuron = 0;
+    Neuron* neuron = nullptr;
 };
 
 /// Decisions to come, the next one first. A ring: a PE has few at a time, never more than neurons in flight.
@@ -90,21 +90,21 @@ class Pipe {
 };
 
 /// A processing element. While nothing but the next word of one neuron, or a stall, can happen in it, it sleeps: see
-/// `State::wake`; the cycles since `since` are booked when it wakes.
-struct Pe {
-    int index = 0, group = 0, lane = 0, channels = 0;
-    std::vector<Neuron> pool;
-    std::vector<int> idle;        ///< places in the pool that hold none
-    std::vector<int> stations;    ///< neurons that hold one, oldest first
+/// `State::wake`; the cycles since `since` are booked when it wakes. What every look at it reads comes first.
+struct alignas(64) Pe {
+    std::vector<Neuron*> stations;  ///< neurons that hold one, oldest first
+    Cycle since = 0, bounds_until = 0;
+    std::int64_t last_issued = -1;
+    Neuron* running = nullptr;  ///< asleep: the neuron whose words issue
+    Stall stall = kUnmapped;    ///< asleep: what it waits for otherwise
+    bool issued = false;
     Pipe pipe;
+    std::vector<Neuron*> idle;  ///< of the pool, those that hold none
+    int index = 0, group = 0, lane = 0, channels = 0;
     std::vector<Word> available;  ///< [ring][slot bits]: pairs with a neuron to dispatch and none in flight
     std::vector<Word> pending;    ///< the same, with one in flight
     std::vector<int> left;        ///< [ring] pairs not vacated
-    Cycle bounds_until = 0, since = 0;
-    std::int64_t last_issued = -1;
-    bool issued = false;
-    int running = -1;         ///< asleep: the neuron whose words issue
-    Stall stall = kUnmapped;  ///< asleep: what it waits for otherwise
+    std::vector<Neuron> pool;
 };
 
 /// A window that is loaded and not retired.
@@ -132,10 +132,8 @@ struct Group {
     std::vector<Slot> ring;
     std::deque<Strip> strips;
     Step step;
-    bool attention = true;  ///< the loader has something to look at
-    bool waits = false;     ///< T30: its next window reads what has not come yet
-    bool settled = false;   ///< a window has settled since the last look of `Retire`
-    int held = 0;           ///< patch words held since cycle `held_since`
+    bool waits = false;  ///< T30: its next window reads what has not come yet
+    int held = 0;        ///< patch words held since cycle `held_since`
     Cycle held_since = 0;
 };
 
@@ -157,6 +155,8 @@ struct State {
     std::span<Pe> pes;  ///< those that have a part in the pass; before `prepare`, all
     std::vector<Group> groups{};
     bool weights_here = false;                       ///< all weights of the pass are in the banks, and stay there
+    std::vector<std::uint8_t> attention{};           ///< [group] the loader has something to look at
+    std::vector<std::uint8_t> settled_windows{};     ///< [group] some have settled since the last look of `Retire`
     std::vector<Cycle> wake{};                       ///< [PE] first cycle in which it has to be looked at
     Cycle busy_until = 0;                            ///< some PE issues, or its bounds unit works, until then
     std::size_t ring_mask = 0;                       ///< places for windows, a power of two, less one
@@ -181,6 +181,7 @@ struct State {
     int channel(const Pe& pe, int slot) const { return plan.channels[pair(pe, slot)]; }
     int last_active(const Group& g) const { return std::min(g.oldest + config.depth, g.loaded); }
     Group& group(const Pe& pe) { return groups[static_cast<std::size_t>(pe.group)]; }
+    void call_loader(const Group& g) { attention[static_cast<std::size_t>(g.index)] = 1; }
     Pe* first_pe(const Group& g) const { return &pes[static_cast<std::size_t>(g.index * plan.lanes)]; }
     std::uint8_t& status(Strip& strip, const Pe& pe, int row, int column, int slot) const {
         const int position = (row - strip.row) * strip.columns + column - strip.column;

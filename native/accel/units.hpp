@@ -25,9 +25,14 @@ class Retire {
 class Decide {
   public:
     Decide(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
-    bool operate(Pe& pe, Cycle now);
+    bool operate(Pe& pe, Cycle now) {
+        if (pe.pipe.due() > now) return false;
+        take(pe, now);
+        return true;
+    }
 
   private:
+    void take(Pe& pe, Cycle now);
     void account(const Pe& pe, const Neuron& n);
 
     State& state_;
@@ -40,7 +45,7 @@ enum class Turn { nothing, blocked, dispatched };
 /// Issues a word of a ready station, or names the stall (T6, T8 to T11).
 class Issue {
   public:
-    Issue(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
+    Issue(State& state, Scoreboard& scoreboard);
     bool operate(Pe& pe, Cycle now);
     Cycle run_ahead(Pe& pe, Cycle now, Turn turn);
 
@@ -61,6 +66,8 @@ class Issue {
 
     State& state_;
     Scoreboard& scoreboard_;
+    const std::size_t stations_;
+    const bool single_use_, can_seclude_;  ///< whether PEs can be secluded in this pass
     Cycle sleep_until_ = 0;
 };
 
@@ -68,12 +75,20 @@ class Issue {
 class Dispatch {
   public:
     Dispatch(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
-    Turn operate(Pe& pe, Cycle now);
+    Turn operate(Pe& pe, Cycle now) {
+        if (now < pe.bounds_until) {
+            state_.busy_until = std::max(state_.busy_until, pe.bounds_until);
+            return Turn::blocked;
+        }
+        const bool full = static_cast<int>(pe.stations.size()) == state_.config.stations;
+        return full ? Turn::nothing : dispatch(pe, now);
+    }
     bool operate(Group& g, Cycle now);
 
   private:
     enum class StepResult { empty, started, waits };
 
+    Turn dispatch(Pe& pe, Cycle now);
     bool start(Pe& pe, const Place& place, int position, bool speculative, Cycle now);
     Turn dispatch_from(Pe& pe, std::vector<Word> Pe::* pairs, bool speculative, Cycle now);
     bool start_next(Pe& pe, Group& g, int window, int slot, bool speculative, Cycle now);
@@ -106,6 +121,7 @@ class Help {
     };
 
     void look(Group& g);
+    void choose();
     int offered_by(const Pe& pe, const Group& g, int window) const;
     int offered(const Group& g, int window) const;
     void move(Group& giver, int window, Group& helper, Cycle now);
@@ -113,6 +129,7 @@ class Help {
     State& state_;
     Scoreboard& scoreboard_;
     std::vector<Offer> offers_{};  ///< [group]
+    Offer best_{};
 };
 
 /// Reads the image from DRAM into the map memory, as far as it has a place there (T30).
