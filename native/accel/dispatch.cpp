@@ -5,8 +5,6 @@
 namespace o3bnn::accel {
 namespace {
 
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
-
 /// Visits the set bits in order, until visit(bit) returns true.
 template <class Visit>
 void visit_set(const Word* bits, std::size_t limbs, Visit visit) {
@@ -64,11 +62,11 @@ bool Dispatch::start(Pe& pe, const Place& place, int position, bool speculative,
     n.queued = n.dead = false;
     n.speculative = speculative;
     n.position = position;
-    n.border = state_.layer.border(place.row, place.column);
     n.issued = 0;
     n.ready_at = 0;
     n.id = state_.next_neuron++;
     const Slot& ring = state_.group(pe).ring[state_.ring(place.window)];
+    n.border = ring.patch.classes[static_cast<std::size_t>(position)];
     state_.layer.evaluate(ring.patch, position, state_.channel(pe, place.slot), state_.scratch, n.value);
     state_.record(now, Event::dispatch, pe, n, speculative);
     state_.tell(pe, place, kInFlight);

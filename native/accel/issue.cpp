@@ -17,25 +17,32 @@ Issue::Issue(State& state, Scoreboard& scoreboard)
 // Inlined by force is what runs once a word, in two places each: it saves a tenth of all instructions.
 
 bool Issue::operate(Pe& pe, Cycle now) {
-    Selection found = select(pe, now);
+    const Selection found = state_.weights_here ? select<true>(pe, now) : select<false>(pe, now);
     pe.issued = found.neuron != nullptr;
-    pe.running = nullptr;
     state_.counters.station_cycles += static_cast<std::int64_t>(pe.stations.size());
     sleep_until_ = found.retry;
     if (found.neuron == nullptr) {
+        pe.running = nullptr;
         pe.stall = reason(pe, found.starved);
         ++state_.counters.stalls[pe.stall];
         return false;
     }
-    execute(pe, *found.neuron, now);
+    Neuron& n = *found.neuron;
+    execute(pe, n, now);
+    state_.record(now, Event::issue, pe, n, n.issued - 1);
+    if (n.issued < n.value.words) return true;
+    pe.running = nullptr;
+    release(state_, pe, n);
+    scoreboard_.moved(pe, n, kInPipe);
     return true;
 }
 
-/// The station to issue from.
+/// The station to issue from. here: all weights of the pass are.
+template <bool here>
 [[gnu::always_inline]] inline Issue::Selection Issue::select(Pe& pe, Cycle now) const {
     Selection found;
     Neuron *after = nullptr, *waiting = nullptr;
-    const bool here = state_.weights_here, round_robin = state_.config.round_robin;
+    const bool round_robin = state_.config.round_robin;
     for (Neuron* const n : pe.stations) {
         if (!here && !arrived(pe, *n, n->issued)) {
             found.starved = true;
@@ -66,17 +73,10 @@ bool Issue::arrived(const Pe& pe, const Neuron& n, int word) const {
     n.update_ready(now, state_.config.latency);
     pe.last_issued = n.id;
     if (single_use_) state_.weights.issued(state_.pass, pe.index, pe.lane, n.place.slot);
-    state_.record(now, Event::issue, pe, n, n.issued - 1);
-    if (n.issued == n.value.decided_at) {
-        pe.pipe.push({now + state_.config.latency, &n});
-        n.queued = true;
-    }
-    if (n.issued == n.value.words) {
-        release(state_, pe, n);
-        scoreboard_.moved(pe, n, kInPipe);
-        return;
-    }
     pe.running = &n;
+    if (n.issued != n.value.decided_at) return;
+    pe.pipe.push({now + state_.config.latency, &n});
+    n.queued = true;
 }
 
 /// Why a PE issues nothing: the first that applies in the table of docs/timing.md.
@@ -108,7 +108,7 @@ Cycle Issue::run_ahead(Pe& pe, Cycle now, Turn turn) {
     pe.since = now + 1;
     while (secluded(pe)) {
         turn = Turn::nothing;
-        const Selection found = select(pe, pe.since);
+        const Selection found = select<true>(pe, pe.since);
         const Cycle due = std::min(found.retry, pe.pipe.due());
         sleep_until_ = found.retry;
         if (found.neuron == nullptr) {

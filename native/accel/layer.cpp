@@ -176,7 +176,8 @@ Layer::Bounds Layer::sharp_bounds(const Word* x, const Word* w, int border, Scra
 POPCNT_CLONES void Layer::evaluate(const Patch& patch, int position, int channel, Scratch& scratch,
                                    Evaluation& result) const {
     const int limbs = config_.limbs(), plane_size = plan_.edge_words * limbs;
-    const int border = patch.classes[at(position)], group = channel / (plan_.channels / plan_.groups);
+    const int border = patch.classes[at(position)];
+    const int group = plan_.groups == 1 ? 0 : channel / (plan_.channels / plan_.groups);
     const Word* x = &patch.bits[at((position * plan_.groups + group) * plan_.planes * plane_size)];
     const Word* const w = &plan_.weights[at(channel * plane_size)];
     const Word* const exists = &plan_.exists[at(border * plane_size)];

@@ -131,7 +131,8 @@ void Scoreboard::refresh(Pe& pe, Group& g, int window, int slot, Cycle now) {
         const std::uint8_t* status = row;
         for (int x = 0; x < plan.pool.columns; ++x, status += step) counts += kCounts[*status];
     }
-    const int in_station = static_cast<int>(counts & 0xFF), in_flight = in_station + static_cast<int>(counts >> 8 & 0xFF);
+    const int in_station = static_cast<int>(counts & 0xFF);
+    const int in_flight = in_station + static_cast<int>(counts >> 8 & 0xFF);
     const int unvisited = static_cast<int>(counts >> 16 & 0xFFFFFF), fired = static_cast<int>(counts >> 40);
     const int decided = decisive == kFired ? fired : plan.positions() - unvisited - in_flight - fired;
     const bool complete = unvisited + in_flight == 0;

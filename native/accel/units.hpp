@@ -56,6 +56,7 @@ class Issue {
         Cycle retry = kNever;   ///< when a station that was passed over becomes ready
     };
 
+    template <bool here>
     Selection select(Pe& pe, Cycle now) const;
     bool arrived(const Pe& pe, const Neuron& n, int word) const;
     void execute(Pe& pe, Neuron& n, Cycle now);
