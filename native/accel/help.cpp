@@ -11,47 +11,55 @@ bool has(const Word* bits, int slot) { return (bits[slot / 64] >> (slot % 64) & 
 
 }  // namespace
 
-void Help::look_around() {
-    offers_.resize(state_.groups.size());
-    for (Group& g : state_.groups) look(g);
-    choose();
-}
-
 bool Help::operate(Group& helper, Cycle now) {
-    if (best_.pairs == 0) return false;
-    move(*best_.giver, best_.window, helper, now);
-    look(*best_.giver);
-    choose();
+    if (!needed(helper)) return false;
+    Offer best;
+    for (Group& giver : state_.groups) {
+        if (giver.index == helper.index) continue;
+        const Offer found = offer(giver, helper);
+        if (found.pairs > best.pairs) best = found;
+    }
+    if (best.pairs == 0) return false;
+    move(*best.giver, best.window, helper, now);
     return true;
 }
 
-/// Finds the largest offer, of several the first group's.
-void Help::choose() {
-    best_ = *std::max_element(offers_.begin(), offers_.end(),
-                              [](const Offer& one, const Offer& other) { return one.pairs < other.pairs; });
+/// Whether so many of a group's PEs are idle that a window for them is worth its place among those in flight.
+bool Help::needed(const Group& helper) const {
+    const int* const free = &state_.free[at(helper.index * state_.plan.lanes)];
+    const auto idle = std::count(free, free + state_.plan.lanes, 0);
+    return state_.config.lockstep ? idle == state_.plan.lanes : 4 * idle >= 3 * state_.plan.lanes;
 }
 
-/// Sees what a group has to give.
-void Help::look(Group& g) {
-    Offer& offer = offers_[at(g.index)] = {&g, 0, 0};
-    for (int window = g.loaded - 1; window >= g.oldest && offer.pairs == 0; --window)
-        offer = {&g, window, offered(g, window)};
+/// What a group has to give: of its last window of which it has anything.
+Help::Offer Help::offer(Group& giver, const Group& helper) const {
+    const Pe* const first = state_.first_pe(giver);
+    const int* const free = &state_.free[at(first->index)];
+    if (std::none_of(free, free + state_.plan.lanes, has_spare)) return {};
+    for (int window = giver.loaded - 1; window >= giver.oldest; --window) {
+        if (giver.ring[state_.ring(window)].busy == 0 || !fits(helper, state_.stage_window(giver, window))) continue;
+        int pairs = 0;
+        for (const Pe* pe = first; pe != first + state_.plan.lanes; ++pe) pairs += offered(*pe, helper, window);
+        if (pairs > 0) return {&giver, window, pairs};
+    }
+    return {};
 }
 
-/// Pairs without a neuron in flight that a PE gives of a window: half of its group's oldest, on which it works.
-int Help::offered_by(const Pe& pe, const Group& g, int window) const {
+/// Pairs of a window that a PE gives to the helper's of the same lane if that is idle: at most half of all that it has.
+int Help::offered(const Pe& pe, const Group& helper, int window) const {
+    const int free = state_.free[at(pe.index)];
+    if (!has_spare(free) || state_.free[at(helper.index * state_.plan.lanes + pe.lane)] > 0) return 0;
     const Word* const bits = state_.available(pe, window);
     int count = 0;
     for (std::size_t limb = 0; limb < state_.limbs; ++limb) count += std::popcount(bits[limb]);
-    return window == g.oldest ? count / 2 : count;
+    return std::min(count, free / 2);
 }
 
-int Help::offered(const Group& g, int window) const {
-    if (g.ring[state_.ring(window)].busy == 0) return 0;
-    int pairs = 0;
-    for (const Pe *pe = state_.first_pe(g), *end = pe + state_.plan.lanes; pe != end; ++pe)
-        pairs += offered_by(*pe, g, window);
-    return pairs;
+/// T19: whether the window's patch has room beside those that the helper holds.
+bool Help::fits(const Group& helper, int window) const {
+    const bool holds = helper.oldest < helper.loaded;
+    const int held = holds ? helper.end.back() - helper.begin[at(helper.oldest)] : 0;
+    return held + (state_.streams_operand() ? 0 : state_.layer.patch_words(window)) <= state_.config.slot_words;
 }
 
 /// Each PE of the giver gives the last ones of its pairs, with what is known of their neurons.
@@ -66,7 +74,7 @@ void Help::move(Group& giver, int window, Group& helper, Cycle now) {
     part.pairs.assign(state_.per_position(), 0);
     Strip& strip = add_strip(state_, helper, std::move(part));
     for (Pe *pe = state_.first_pe(giver), *end = pe + state_.plan.lanes; pe != end; ++pe) {
-        int left = offered_by(*pe, giver, window);
+        int left = offered(*pe, helper, window);
         for (int slot = pe->channels - 1; left > 0; --slot) {
             if (!has(state_.available(*pe, window), slot)) continue;
             const std::size_t pair = state_.pair(*pe, slot);

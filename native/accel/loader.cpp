@@ -120,15 +120,12 @@ bool Loader::strip_fits(const Group& g) const {
     return held + words <= state_.config.slot_words && neuron_map_has_room(state_);
 }
 
-/// T29: lets the groups help that have nothing left to do.
+/// T29: lets the groups help that have loaded all of their windows.
 bool Loader::help_groups(Cycle now) {
-    bool looked = false, progress = false;
+    if (!help_.anything()) return false;
+    bool progress = false;
     for (Group& g : state_.groups) {
-        const bool done = g.oldest == g.loaded && g.loaded == static_cast<int>(g.windows.size());
-        if (!done || !has_place(g)) continue;
-        if (!looked) help_.look_around();
-        looked = true;
-        if (!help_.operate(g, now)) continue;
+        if (g.loaded < static_cast<int>(g.windows.size()) || !has_place(g) || !help_.operate(g, now)) continue;
         state_.wake_group(g, now);
         attend(g, now);
         progress = true;

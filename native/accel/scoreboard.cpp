@@ -110,6 +110,13 @@ void Scoreboard::refresh_windows(Pe& pe, const Place& place, Cycle now) {
 /// (24); the silent ones are the rest. A PE never has 256 neurons in flight, nor a window 2^24.
 constexpr std::array<Word, 5> kCounts{Word{1} << 16, 1, 1 << 8, 0, Word{1} << 40};
 
+void Scoreboard::set_available(Pe& pe, int window, int slot, bool value) {
+    Word& word = state_.available(pe, window)[slot / 64];
+    const Word bit = Word{value} << (slot % 64), before = word;
+    word = (before & ~(Word{1} << (slot % 64))) | bit;
+    if (word != before) state_.free[at(pe.index)] += value ? 1 : -1;
+}
+
 /// Brings a pair's books in line with the status of its neurons.
 void Scoreboard::refresh(Pe& pe, Group& g, int window, int slot, Cycle now) {
     const StagePlan& plan = state_.layer.plan();
@@ -119,7 +126,7 @@ void Scoreboard::refresh(Pe& pe, Group& g, int window, int slot, Cycle now) {
     if (plan.positions() == 1) {  // the rest of the function for the many stages without pooling
         const std::uint8_t status = ring.status[pair];
         if (status >= kSilent) return settle(pe, g, window, slot, status == kFired, false, now);
-        set_bit(state_.available(pe, window), slot, status == kUnvisited);
+        set_available(pe, window, slot, status == kUnvisited);
         if (status == kInPipe) vacate(pe, g, window, slot);
         return;
     }
@@ -140,7 +147,7 @@ void Scoreboard::refresh(Pe& pe, Group& g, int window, int slot, Cycle now) {
         settle(pe, g, window, slot, (decided > 0) == (decisive == kFired), in_flight > 0, now);
         return;
     }
-    set_bit(state_.available(pe, window), slot, unvisited > 0 && in_flight == 0);
+    set_available(pe, window, slot, unvisited > 0 && in_flight == 0);
     set_bit(state_.pending(pe, window), slot, unvisited > 0 && in_flight > 0);
     if (in_flight == 1) confirm(pe, ring, slot);
     if (unvisited + in_station == 0) vacate(pe, g, window, slot);
@@ -157,7 +164,7 @@ void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, bool i
     const StagePlan& plan = state_.layer.plan();
     const int channel = state_.channel(pe, slot);
     state_.out[at(state_.stage_window(g, window)) * at(plan.channels) + at(channel)] = bit ? 1 : 0;
-    set_bit(state_.available(pe, window), slot, false);
+    set_available(pe, window, slot, false);
     set_bit(state_.pending(pe, window), slot, false);
     if (--g.ring[state_.ring(window)].open == 0) state_.settled_windows[at(g.index)] = 1;
     vacate(pe, g, window, slot);
@@ -168,7 +175,7 @@ void Scoreboard::settle(Pe& pe, Group& g, int window, int slot, bool bit, bool i
 void Scoreboard::give(Pe& pe, Group& g, int window, int slot) {
     Slot& ring = g.ring[state_.ring(window)];
     state_.settled(g, pe, window, slot) = kElsewhere;
-    set_bit(state_.available(pe, window), slot, false);
+    set_available(pe, window, slot, false);
     --ring.bits;
     if (--ring.open == 0) state_.settled_windows[at(g.index)] = 1;
     vacate(pe, g, window, slot);

@@ -28,6 +28,7 @@ class Scoreboard {
   private:
     void refresh_windows(Pe& pe, const Place& place, Cycle now);
     void refresh(Pe& pe, Group& g, int window, int slot, Cycle now);
+    void set_available(Pe& pe, int window, int slot, bool value);
     void settle(Pe& pe, Group& g, int window, int slot, bool bit, bool in_flight, Cycle now);
     void vacate(Pe& pe, Group& g, int window, int slot);
     void squash(Pe& pe, Neuron& n, Cycle now);

@@ -127,6 +127,7 @@ void prepare(State& state, Cycle now) {
     state.pes = state.pes.first(at(pes));
     for (int p = 0; p < pes; ++p) reset(state, state.pes[at(p)], p, now);
     state.wake.assign(at(pes), now);
+    state.free.assign(at(pes), 0);
     state.weights_here = state.weights.all_here(state.pass);
 }
 

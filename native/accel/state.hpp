@@ -157,6 +157,7 @@ struct State {
     bool weights_here = false;                       ///< all weights of the pass are in the banks, and stay there
     std::vector<std::uint8_t> attention{};           ///< [group] the loader has something to look at
     std::vector<std::uint8_t> settled_windows{};     ///< [group] some have settled since the last look of `Retire`
+    std::vector<int> free{};                         ///< [PE] pairs with a neuron to dispatch and none in flight
     std::vector<Cycle> wake{};                       ///< [PE] first cycle in which it has to be looked at
     Cycle busy_until = 0;                            ///< some PE issues, or its bounds unit works, until then
     std::size_t ring_mask = 0;                       ///< places for windows, a power of two, less one

@@ -105,14 +105,14 @@ class Dispatch {
 class Help {
   public:
     Help(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}
-    /// Whether a group of the pass could help once it is done.
+    /// Whether groups of the pass could help each other.
     bool possible() const {
         const bool divisible = state_.plan.strip == 1 || !state_.layer.plan().overlaps();
         return state_.config.help && state_.plan.groups > 1 && divisible;
     }
-    /// Sees what all groups have to give.
-    void look_around();
-    /// Gives a group a part of another one's window; false where there is none to be had.
+    /// Whether any PE has pairs to give.
+    bool anything() const { return std::any_of(state_.free.begin(), state_.free.end(), has_spare); }
+    /// Gives a group a part of another one's window; false where it needs none or there is none to be had.
     bool operate(Group& helper, Cycle now);
 
   private:
@@ -121,16 +121,15 @@ class Help {
         int window = 0, pairs = 0;
     };
 
-    void look(Group& g);
-    void choose();
-    int offered_by(const Pe& pe, const Group& g, int window) const;
-    int offered(const Group& g, int window) const;
+    static bool has_spare(int free) { return free > 1; }
+    bool needed(const Group& helper) const;
+    Offer offer(Group& giver, const Group& helper) const;
+    int offered(const Pe& pe, const Group& helper, int window) const;
+    bool fits(const Group& helper, int window) const;
     void move(Group& giver, int window, Group& helper, Cycle now);
 
     State& state_;
     Scoreboard& scoreboard_;
-    std::vector<Offer> offers_{};  ///< [group]
-    Offer best_{};
 };
 
 /// Reads the image from DRAM into the map memory, as far as it has a place there (T30).

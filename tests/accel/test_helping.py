@@ -9,15 +9,15 @@ GROUPS = (1, 1, 1)
 """Groups of one PE each, strips of one window."""
 
 
-def test_t29_a_group_that_is_done_takes_the_last_half_of_the_free_pairs_of_a_window_in_work():
-    """Window 2 goes to the first group; the second one is done in the same cycle, when no neuron of it has started."""
+def test_t29_a_group_with_no_free_pair_left_takes_the_last_half_of_those_of_another_one():
+    """Window 2 goes to the first group, which has not started on it when the second one starts its last pair."""
     network = conv((1, 3, 16), 8, threshold=16)
     alone, helped = (Run(network, machine(pes=2, help=on), choice=GROUPS) for on in (False, True))
     assert alone[0].mapping == "2 x 1 x 8"
     assert [e["pe"] for e in alone.events(LOAD, window=2)] == [0]
     giver, helper = helped.events(LOAD, window=2)
     assert (giver["pe"], helper["pe"]) == (0, 1)
-    assert helper["cycle"] == helped.cycles(ISSUE, window=1)[-1], "as soon as it has vacated its window"
+    assert helper["cycle"] == helped.cycles(DISPATCH, window=1)[-1], "as soon as its last pair is in flight"
     started = {e["channel"] for e in helped.events(DISPATCH, window=2, pe=0) if e["cycle"] <= helper["cycle"]}
     free = [channel for channel in range(8) if channel not in started]
     taken = [e["channel"] for e in helped.events(DISPATCH, window=2, pe=1)]
@@ -30,27 +30,60 @@ def test_t29_a_group_that_is_done_takes_the_last_half_of_the_free_pairs_of_a_win
     assert helped[0].traffic["map_write_bits"] == 3 * 8
 
 
-def test_t29_a_window_behind_the_oldest_is_taken_whole():
-    """The first group is at work on window 0 when the second one is done with 1 and 3: zeros need one word only."""
-    network = conv((1, 4, 64), 4, threshold=57)
+def last_dispatches(run, window, pes):
+    """When the last pair of the window is in flight, in order of cycle over PEs."""
+    return sorted(run.cycles(DISPATCH, window=window, pe=pe)[-1] for pe in pes)
+
+
+@pytest.mark.parametrize("short", [2, 3])
+def test_t29_three_of_four_pes_without_a_free_pair_are_enough(short):
+    """Two groups of four PEs. Short lanes need one word a neuron, the others eight; in window 2 it is the reverse."""
+    network = conv((1, 3, 64), 16, threshold=[8 if channel % 4 < short else 64 for channel in range(16)])
     pixels = image(network)
-    pixels[:, 1::2] = ZERO
-    run = Run(network, machine(pes=2, stations=2, depth=3), pixels, choice=GROUPS)
-    first, second = run.events(LOAD, window=2)
-    assert (first["pe"], second["pe"]) == (0, 1)
-    assert second["cycle"] < run.cycles(DISPATCH, window=0)[-1]
-    assert [(e["pe"], e["channel"]) for e in run.events(DISPATCH, window=2)] == [(1, channel) for channel in range(4)]
+    pixels[:, 2] = ZERO
+    run = Run(network, machine(pes=8), pixels, choice=(4, 1, 1))
+    assert run[0].mapping == "2 x 4 x 4"
+    idle_at = last_dispatches(run, 1, range(4, 8))
+    assert idle_at == [13] * short + [25] * (4 - short)
+    giver, helper, *_ = run.events(LOAD, window=2)
+    assert (giver["pe"], helper["pe"], helper["cycle"]) == (0, 1, idle_at[2])
+    early = {e["pe"] for e in run.events(DISPATCH, window=2) if e["pe"] >= 4 and e["cycle"] < idle_at[3]}
+    assert early == ({4, 5, 6} if short == 3 else set()), "only these have the pairs; the last one goes on with its own"
+    assert sorted(e["channel"] for e in run.events(DISPATCH, window=2)) == list(range(16))
+
+
+def test_t29_in_lockstep_all_pes_of_the_group_are_without_a_free_pair():
+    """Only the first lane has a channel in the fourth slot."""
+    network = conv((1, 3, 64), 13, threshold=64)
+    run = Run(network, machine(pes=8).machine("inorder"), choice=(4, 1, 1))
+    idle_at = last_dispatches(run, 1, range(4, 8))
+    assert idle_at[2] < idle_at[3]
+    assert run.cycles(LOAD, window=2)[1] == idle_at[3]
+
+
+def test_t29_a_patch_waits_for_room_beside_those_that_the_helper_holds():
+    """The second group holds windows 1 and 3, of eight words each, when three of its PEs have no free pair left."""
+    network = conv((1, 4, 64), 32, threshold=[64 if channel % 4 == 3 else 8 for channel in range(32)])
+    pixels = image(network)
+    pixels[:, 2] = ZERO
+    roomy, tight = (Run(network, machine(pes=8, slot_words=words), pixels, choice=(4, 1, 1)) for words in (24, 16))
+    helped = [run.cycles(LOAD, pe=1, window=2)[0] for run in (roomy, tight)]
+    assert helped == [last_dispatches(roomy, 3, range(4, 8))[2], tight.cycles(ISSUE, window=1)[-1]]
 
 
 def test_t29_the_group_with_the_most_to_give_is_helped():
-    """The third group is done in cycle 33: the first one goes on to window 3, and the second one is not yet at 4."""
+    """In cycle 29 the third group has its last pair in flight, the first one free pairs of window 3 only.
+
+    The second one has four of window 1 and all of window 4: it gives six, half of them, all of the last window.
+    """
     network = conv((1, 5, 64), 8, threshold=57)
     pixels = image(network)
     pixels[:, [0, 2]] = ZERO
     run = Run(network, machine(pes=3, depth=1), pixels, choice=GROUPS)
-    assert [(e["cycle"], e["pe"], e["window"]) for e in run.events(LOAD)][5:] == [(33, 2, 4), (65, 1, 3)]
-    assert run.cycles(DISPATCH, window=3)[0] == 34, "the first group comes to its window, of which it gives four pairs"
-    assert len(run.events(DISPATCH, window=4, pe=2)) == 8, "the second one gives all eight"
+    assert [(e["cycle"], e["pe"], e["window"]) for e in run.events(LOAD)][5:] == [(29, 2, 4), (74, 1, 3)]
+    assert len([c for c in run.cycles(DISPATCH, window=1) if c > 29]) == 4
+    assert [e["channel"] for e in run.events(DISPATCH, window=4, pe=2)] == [2, 3, 4, 5, 6, 7]
+    assert [e["channel"] for e in run.events(DISPATCH, window=3, pe=1)] == [7], "of two left"
 
 
 @pytest.mark.parametrize("windows", range(5, 14))

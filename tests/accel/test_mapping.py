@@ -10,7 +10,7 @@ from tests.accel.machines import ZERO, Run, conv, image, machine
 def test_a_choice_that_ends_evenly_wins():
     """Six equal windows on four PEs: four groups of one lane need two rounds of four words, all others six words."""
     network = conv((1, 6, 8), 4, threshold=8)
-    config = machine(pes=4, stations=4)
+    config = machine(pes=4, stations=4, help=False)
     shares = {"conv": np.ones(4), "output": np.ones(1)}
     cycles = {lanes: Run(network, config, choice=(lanes, 1, 1))[0].cycles for lanes in (1, 2, 4)}
     chosen = Simulator(network, config, shares).mapping.stages[0].passes[0]

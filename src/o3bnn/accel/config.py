@@ -28,8 +28,8 @@ class AcceleratorConfig(BaseModel):
     pes: processing elements N. word: edges a PE takes at once, B, a power of two. stations: reservation stations R of a
     PE. latency: cycles L from a word's issue to its decision. depth: windows D that a PE may work on at once.
     policy: which ready station issues. speculate: issue and dispatch ahead of decisions where nothing else is ready.
-    lockstep: PEs of a group move together. prune: skip edges at all. help: a group that is done with a pass takes work
-    over from another. bounds: what decides a neuron early.
+    lockstep: PEs of a group move together. prune: skip edges at all. help: at the end of a pass a group takes work over
+    from another. bounds: what decides a neuron early.
     bounds_words: words a cycle of the unit that computes sharp bounds.
     loader_words: patch words a cycle, of all groups. slot_words: patch words that a PE holds. weight_words: words of a
     PE's weight bank. burst_words: words of one DRAM burst to a bank. map_bytes: on-chip maps, the outputs of even of

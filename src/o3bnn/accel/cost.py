@@ -22,11 +22,14 @@ LAST_STRIP = 0.4
 """Part of a strip for which a group works on after the mean one has ended, where groups are out of step."""
 
 
-HELPED_LANE = 0.06
+HELPED_LANE = 0.12
 """In place of UNEVEN_WINDOW where groups help each other (T29): of a lane's work in all windows, which images vary."""
 
-HELPED_TAIL = 0.6
+HELPED_TAIL = 0.8
 """As LAST_STRIP, where groups help each other: of the pairs in flight, which a PE keeps to the end."""
+
+EVEN_TAIL = 0.5
+"""The same where no edge is pruned: all pairs take equally long."""
 
 
 class Room(NamedTuple):
@@ -147,7 +150,8 @@ def _rounds(work: StageWork, config: AcceleratorConfig, choice: Choice, strips: 
     whole = -(-strips // side_by_side)
     mean = strips / side_by_side
     if config.help and not work.overlaps and side_by_side > 1:
-        return mean + HELPED_TAIL * min(1.0, config.stations * choice.lanes * choice.passes / work.channels)
+        tail = HELPED_TAIL if config.prune else EVEN_TAIL
+        return mean + tail * min(1.0, config.stations * choice.lanes * choice.passes / work.channels)
     if strips == 1 or not _varies(work, config):
         return float(whole)
     drift = min(1.0, DRIFT * math.sqrt(mean * choice.lanes * choice.passes / work.channels))
