@@ -37,10 +37,10 @@ Help::Offer Help::offer(Group& giver, const Group& helper) const {
     const int* const free = &state_.free[at(first->index)];
     if (std::none_of(free, free + state_.plan.lanes, has_spare)) return {};
     for (int window = giver.loaded - 1; window >= giver.oldest; --window) {
-        if (giver.ring[state_.ring(window)].busy == 0 || !fits(helper, state_.stage_window(giver, window))) continue;
+        if (giver.ring[state_.ring(window)].busy == 0) continue;
         int pairs = 0;
         for (const Pe* pe = first; pe != first + state_.plan.lanes; ++pe) pairs += offered(*pe, helper, window);
-        if (pairs > 0) return {&giver, window, pairs};
+        if (pairs > 0 && fits(helper, state_.stage_window(giver, window))) return {&giver, window, pairs};
     }
     return {};
 }
