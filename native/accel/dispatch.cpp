@@ -143,7 +143,12 @@ Dispatch::StepResult Dispatch::start_step(Group& g, Cycle now) {
     Pe* const first = state_.first_pe(g);
     bool any = false;
     for (Pe* pe = first; pe != first + state_.plan.lanes; ++pe) {
-        if (!has_work(g, *pe, place) || scoreboard_.take_over(*pe, place, now)) continue;
+        if (!has_work(g, *pe, place)) continue;
+        if (scoreboard_.take_over(*pe, place, now)) {  // it may have been the PE's last pair
+            Cycle& wake = state_.wake[static_cast<std::size_t>(pe->index)];
+            wake = std::min(wake, now + 1);
+            continue;
+        }
         any = true;
         const Word bit = Word{1} << (step.slot % 64);
         const bool in_flight = (state_.pending(*pe, step.window)[step.slot / 64] & bit) != 0;

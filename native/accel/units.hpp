@@ -101,7 +101,7 @@ class Dispatch {
     Scoreboard& scoreboard_;
 };
 
-/// Hands pairs of groups that are at work to one that has nothing left to do (T29).
+/// Hands pairs of groups that are at work to one most of whose PEs run out of them (T29).
 class Help {
   public:
     Help(State& state, Scoreboard& scoreboard) : state_(state), scoreboard_(scoreboard) {}

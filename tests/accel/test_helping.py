@@ -89,7 +89,7 @@ def test_t29_the_group_with_the_most_to_give_is_helped():
 @pytest.mark.parametrize("windows", range(5, 14))
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_t29_single_pairs_are_given_whole_or_not_at_all(windows, depth):
-    """PEs of one channel have nothing to give of the window that they work on."""
+    """PEs of one channel give a pair only where they have one of a window behind, too."""
     network = conv((1, windows, 16), 1, threshold=12)
     pixels = np.random.default_rng(windows).integers(0, 256, network.input.shape, dtype=np.uint8)
     run = Run(network, machine(pes=4, depth=depth), pixels, choice=GROUPS)

@@ -4,6 +4,9 @@ The simulator compares its bits with the reference on every run and raises where
 test of the bits.
 """
 
+import random
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
@@ -118,6 +121,22 @@ def test_random_pairs():
 @given(strategies.networks(), st.data())
 def test_many_random_pairs(drawn, data):
     check_pair(drawn, data)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_pe_whose_last_bit_is_taken_over_in_lockstep_books_what_it_does_from_then_on(number):
+    """Groups share neurons through the neuron map; a traced run looks at every PE in every cycle."""
+    rng = random.Random(number)
+    thresholds = [rng.randint(1, 16) for _ in range(13)]
+    network = machines.conv((4, 9, 16), 13, pool=((2, 2), (1, 1)), threshold=thresholds, decisive=rng.choice([0, 1]))
+    sizes = {"loader_words": 1, "slot_words": 78, "weight_words": 39_936, "burst_words": 8, "map_bytes": (64, 1 << 20)}
+    dram = {"dram_bytes": 4, "dram_latency": 7, "image_in_dram": True}
+    config = machines.machine(pes=10, latency=4, depth=3, bounds="sharp", **sizes, **dram).machine("inorder")
+    pixels = np.random.default_rng(number).integers(0, 256, network.input.shape, dtype=np.uint8)
+    runs = [machines.Run(network, config, pixels, choice=(3, 2, 1)).result.to_dict()]
+    with patch.object(machines, "TraceWindow", lambda *_: None):
+        runs.append(machines.Run(network, config, pixels, choice=(3, 2, 1)).result.to_dict())
+    assert runs[0] == runs[1]
 
 
 def test_the_same_inputs_take_the_same_cycles():
